@@ -22,7 +22,7 @@ struct Row {
 }
 
 #[tokio::test]
-async fn the_api_server_takes_and_refuses_what_the_table_says() {
+async fn api_server_accepts_and_rejects_each_row() {
     let test = shared_cluster().await.test_namespace("admission").await;
     let rows: Vec<Row> = serde_yaml_ng::from_str(TABLE).unwrap();
     let params = PostParams {
@@ -66,7 +66,7 @@ async fn the_api_server_takes_and_refuses_what_the_table_says() {
 }
 
 #[tokio::test]
-async fn the_crds_can_be_applied_on_the_client_side() {
+async fn crds_work_with_client_side_apply() {
     // which keeps the whole object in an annotation, and fails where it is too large for one
     let plane = ControlPlane::start().await.unwrap();
     let folder = operator::repository().join("crds");
@@ -104,7 +104,7 @@ fn blocks(page: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_manifest_on_the_pages_about_providers_is_one_that_the_api_server_takes() {
+async fn api_server_accepts_every_manifest_of_the_provider_pages() {
     let test = shared_cluster().await.test_namespace("pages").await;
     let params = PatchParams {
         dry_run: true,

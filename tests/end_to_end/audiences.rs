@@ -62,7 +62,7 @@ async fn allowed(folder: &Path) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn clouds_are_allowed_by_choice_at_operator_and_policy() {
+async fn cloud_components_add_audiences_to_operator_and_policy() {
     let base = ["openbao", "vault"];
     for (components, more) in [
         (&[][..], &[][..]),
@@ -85,7 +85,7 @@ async fn clouds_are_allowed_by_choice_at_operator_and_policy() {
 }
 
 #[tokio::test]
-async fn an_audience_of_the_api_server_is_disabled() {
+async fn audience_that_the_api_server_accepts_is_disabled() {
     // a cluster with an IRSA webhook of its own
     let plane = ControlPlane::builder()
         .api_server_flag("--api-audiences=sts.amazonaws.com")

@@ -17,7 +17,7 @@ fn of_status(asked: &Asked) -> bool {
 }
 
 #[tokio::test]
-async fn refused_throttled_and_lost_writes_heal_by_themselves() {
+async fn rejected_throttled_and_lost_writes_are_retried() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -43,7 +43,7 @@ async fn refused_throttled_and_lost_writes_heal_by_themselves() {
 }
 
 #[tokio::test]
-async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted() {
+async fn repeatedly_rejected_write_is_reported_and_counted() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -69,7 +69,7 @@ async fn a_write_that_keeps_being_refused_leaves_the_secret_is_told_and_counted(
 }
 
 #[tokio::test]
-async fn an_api_server_that_restarts_is_found_again() {
+async fn operator_reconnects_after_an_api_server_restart() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.put("b", "0");
@@ -88,7 +88,7 @@ async fn an_api_server_that_restarts_is_found_again() {
 }
 
 #[tokio::test]
-async fn an_object_of_another_schema_harms_no_other() {
+async fn malformed_object_does_not_affect_others() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     for name in ["a", "b"] {
         cluster.put(name, "0");
@@ -127,7 +127,7 @@ async fn an_object_of_another_schema_harms_no_other() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
+async fn deleted_namespace_leaves_no_work_behind() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -162,7 +162,7 @@ async fn a_namespace_that_is_deleted_leaves_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn without_its_admission_policy_nothing_is_written_until_it_is_back() {
+async fn writes_stop_while_the_admission_policy_is_missing() {
     let arguments = ["--admission-check-interval", "1s", "--drift-probe-interval", "1s"];
     let mut cluster = ProxiedCluster::set(&arguments).await.unwrap();
     cluster.put("a", "0");

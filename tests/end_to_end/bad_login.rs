@@ -74,7 +74,7 @@ async fn failed_requests(test: &TestNamespace) -> f64 {
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_is_told_and_a_new_one_in_its_place_heals_at_once() {
+async fn revoked_token_is_reported_and_a_new_one_works_at_once() {
     let test = shared_cluster().await.test_namespace("revoked").await;
     test.put("a", json!({ "x": "1" })).await;
     let old = sync_seldom(&test, "s", "vault", &test.key("a")).await;
@@ -103,7 +103,7 @@ async fn a_token_that_is_revoked_is_told_and_a_new_one_in_its_place_heals_at_onc
 }
 
 #[tokio::test]
-async fn a_login_that_is_revoked_midway_is_made_anew_without_anybody_noticing() {
+async fn revoked_login_is_replaced_without_a_failure() {
     let test = shared_cluster().await.test_namespace("approle").await;
     test.put("a", json!({ "x": "1" })).await;
     let login = AppRole::add(&test, json!({ "token_ttl": "1h" })).await;
@@ -147,7 +147,7 @@ async fn a_login_that_is_revoked_midway_is_made_anew_without_anybody_noticing() 
 }
 
 #[tokio::test]
-async fn a_login_that_ends_every_few_seconds_is_renewed_and_made_anew_in_time() {
+async fn short_login_is_renewed_and_replaced_in_time() {
     let test = shared_cluster().await.test_namespace("brief").await;
     test.put("a", json!({ "x": "0" })).await;
     let brief = json!({ "token_ttl": "3s", "token_max_ttl": "4s" });

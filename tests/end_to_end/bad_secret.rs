@@ -25,7 +25,7 @@ fn applies(cluster: &ProxiedCluster) -> usize {
 }
 
 #[tokio::test]
-async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
+async fn rejected_replacement_keeps_the_old_secret() {
     let test = shared_cluster().await.test_namespace("refused").await;
     test.put(
         "registry",
@@ -91,7 +91,7 @@ async fn a_replacement_that_the_api_server_refuses_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_tries() {
+async fn secret_without_its_owner_annotation_is_reported_once() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
         .await
         .unwrap();
@@ -144,7 +144,7 @@ async fn a_secret_that_is_taken_away_is_said_to_be_foreign_once_and_for_all_trie
 }
 
 #[tokio::test]
-async fn a_secret_that_is_deleted_while_its_source_is_away_comes_back_with_the_source() {
+async fn deleted_secret_is_recreated_when_its_source_returns() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
         .await
         .unwrap();
@@ -164,7 +164,7 @@ async fn a_secret_that_is_deleted_while_its_source_is_away_comes_back_with_the_s
 }
 
 #[tokio::test]
-async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
+async fn failed_drift_probe_does_not_change_the_status() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
         .await
         .unwrap();
@@ -185,7 +185,7 @@ async fn a_look_that_the_api_server_does_not_answer_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_drift_watch_repairs_at_once_also_without_any_other_look() {
+async fn drift_watch_repairs_at_once_without_probes() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s", "--drift-watch"])
         .await
         .unwrap();

@@ -22,7 +22,7 @@ fn of_store(store: &str, key: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_missing_at_the_source_is_named_and_heals_when_it_comes() {
+async fn missing_source_is_named_and_heals_when_it_appears() {
     let test = shared_cluster().await.test_namespace("nothere").await;
     let key = test.key("a");
     let place = "data[0] (secretKey \"x\"): SecretStore/vault:";
@@ -76,7 +76,7 @@ async fn what_is_missing_at_the_source_is_named_and_heals_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_property_of_what_is_no_json_is_told_without_showing_it() {
+async fn property_of_invalid_json_fails_without_showing_the_value() {
     let test = shared_cluster().await.test_namespace("nojson").await;
     let key = test.key("a");
     test.put("a", json!({ "x": { "y": "1" } })).await;
@@ -174,7 +174,7 @@ const SICKNESSES: [Sickness; 9] = [
 ];
 
 #[tokio::test]
-async fn a_sick_server_keeps_the_secret_is_told_and_counted_heals_and_leaks_nothing() {
+async fn faulty_server_is_reported_and_leaks_no_value() {
     let test = shared_cluster().await.test_namespace("sick").await;
     let test = &test;
     join_all(SICKNESSES.iter().map(|sickness| async move {
@@ -208,7 +208,7 @@ async fn a_sick_server_keeps_the_secret_is_told_and_counted_heals_and_leaks_noth
 }
 
 #[tokio::test]
-async fn retry_after_delays_its_path_and_nobody_else() {
+async fn retry_after_delays_only_its_path() {
     let test = shared_cluster().await.test_namespace("throttle").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
     vault.add_store(&test, "busy", json!({})).await.unwrap();
@@ -264,7 +264,7 @@ async fn retry_after_delays_its_path_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_delays_nobody_else_and_heals() {
+async fn hanging_store_delays_no_other_store_and_heals() {
     let test = shared_cluster().await.test_namespace("hang").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
     vault
@@ -318,7 +318,7 @@ async fn a_store_that_hangs_delays_nobody_else_and_heals() {
 }
 
 #[tokio::test]
-async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
+async fn slow_server_may_take_up_to_the_timeout_of_the_store() {
     let test = shared_cluster().await.test_namespace("slow").await;
     let vault = FaultyVault::start(TOKEN).await.unwrap();
     vault
@@ -339,7 +339,7 @@ async fn a_slow_server_is_waited_for_up_to_the_stores_own_timeout() {
 
 #[tokio::test]
 #[should_panic(expected = "tells a secret")]
-async fn what_is_told_would_be_found() {
+async fn leak_check_finds_text_in_messages() {
     let test = shared_cluster().await.test_namespace("told").await;
     test.declare("s", of_store("nowhere", "a")).await;
     test.wait_for_reason("s", "StoreNotFound").await;
@@ -348,7 +348,7 @@ async fn what_is_told_would_be_found() {
 }
 
 #[tokio::test]
-async fn a_version_at_google_that_is_closed_deletes_nothing_and_is_no_matter_of_rights() {
+async fn unavailable_gcp_version_deletes_nothing() {
     let test = shared_cluster().await.test_namespace("closed").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("database", "1");

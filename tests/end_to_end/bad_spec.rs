@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_unknown_store_is_named_and_its_coming_heals_at_once() {
+async fn unknown_store_is_named_and_its_creation_heals_at_once() {
     let test = shared_cluster().await.test_namespace("nostore").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = json!({ "refreshInterval": "1h", "data": [one("x", &test.key("a"), "x")] });
@@ -35,7 +35,7 @@ async fn an_unknown_store_is_named_and_its_coming_heals_at_once() {
 }
 
 #[tokio::test]
-async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_grant_it() {
+async fn cluster_store_needs_access_and_matching_namespace_labels() {
     let test = shared_cluster().await.test_namespace("access").await;
     let namespace = test.namespace.clone();
     test.put("a", json!({ "x": "1" })).await;
@@ -89,7 +89,7 @@ async fn a_cluster_store_is_refused_until_its_access_and_the_namespaces_labels_g
 }
 
 #[tokio::test]
-async fn two_entries_with_one_key_are_an_error_and_not_a_race() {
+async fn two_entries_with_the_same_key_are_an_error() {
     let test = shared_cluster().await.test_namespace("twice").await;
     test.put("a", json!({ "x": "1", "y": "2" })).await;
     test.put("b", json!({ "z": "3" })).await;
@@ -117,7 +117,7 @@ async fn two_entries_with_one_key_are_an_error_and_not_a_race() {
 }
 
 #[tokio::test]
-async fn a_key_that_no_secret_may_have_is_refused_without_its_name() {
+async fn invalid_secret_key_is_rejected_without_showing_it() {
     let test = shared_cluster().await.test_namespace("keys").await;
     test.put("a", json!({ "good": "1" })).await;
     let spec = json!({ "dataFrom": [{ "extract": { "key": test.key("a") } }] });
@@ -142,7 +142,7 @@ async fn a_key_that_no_secret_may_have_is_refused_without_its_name() {
 }
 
 #[tokio::test]
-async fn a_mebibyte_is_written_and_a_byte_more_is_not() {
+async fn secret_of_one_mebibyte_is_written_and_a_larger_one_is_not() {
     let test = shared_cluster().await.test_namespace("large").await;
     let half = |less: usize| json!({ "x": "x".repeat(512 * 1024 - less) });
     // the two names count as well
@@ -158,7 +158,7 @@ async fn a_mebibyte_is_written_and_a_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn binary_and_empty_values_arrive_as_they_are() {
+async fn binary_and_empty_values_are_unchanged() {
     let test = shared_cluster().await.test_namespace("binary").await;
     let bytes: Vec<u8> = (0..=255).chain([0, 0, 255, 254]).collect();
     let coded = BASE64_STANDARD.encode(&bytes);
@@ -204,7 +204,7 @@ async fn binary_and_empty_values_arrive_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_synced_secret_with_a_thousand_entries_reads_each_remote_value_once() {
+async fn thousand_entries_read_each_remote_value_once() {
     let test = shared_cluster().await.test_namespace("thousand").await;
     let mut entries = Vec::new();
     for remote in 0..10 {
@@ -238,7 +238,7 @@ async fn a_synced_secret_with_a_thousand_entries_reads_each_remote_value_once() 
 }
 
 #[tokio::test]
-async fn types_that_hold_kubernetes_own_credentials_are_refused() {
+async fn secret_types_of_kubernetes_credentials_are_rejected() {
     let test = shared_cluster().await.test_namespace("types").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = |kind: &str| json!({ "data": [one("x", &test.key("a"), "x")], "target": { "template": { "type": kind } } });
@@ -258,7 +258,7 @@ async fn types_that_hold_kubernetes_own_credentials_are_refused() {
 }
 
 #[tokio::test]
-async fn a_younger_synced_secret_takes_over_when_the_older_one_goes() {
+async fn younger_object_takes_over_when_the_older_one_is_deleted() {
     let test = shared_cluster().await.test_namespace("heir").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = |own: &str| {

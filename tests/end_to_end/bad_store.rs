@@ -60,7 +60,7 @@ pub(crate) async fn set_credential(test: &TestNamespace, name: &str, data: Value
 }
 
 #[tokio::test]
-async fn a_policy_that_is_taken_away_is_named_and_its_return_is_noticed() {
+async fn removed_vault_policy_is_named_and_its_return_heals() {
     let test = shared_cluster().await.test_namespace("denied").await;
     test.put("a", json!({ "x": MARKER })).await;
     let (namespace, key) = (test.namespace.clone(), test.key("a"));
@@ -82,7 +82,7 @@ async fn a_policy_that_is_taken_away_is_named_and_its_return_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_missing_or_may_not_be_read_is_told_and_heals_when_it_can() {
+async fn unreadable_credential_is_reported_and_heals() {
     let test = shared_cluster().await.test_namespace("credential").await;
     let namespace = &test.namespace;
     let vault = FaultyVault::start("hvs.good").await.unwrap();
@@ -118,7 +118,7 @@ async fn a_credential_that_is_missing_or_may_not_be_read_is_told_and_heals_when_
 }
 
 #[tokio::test]
-async fn a_store_that_is_changed_wakes_who_depends_on_it() {
+async fn changed_store_wakes_its_dependents() {
     let test = shared_cluster().await.test_namespace("changed").await;
     test.put("a", json!({ "x": "1" })).await;
     let key = test.key("a");
@@ -174,7 +174,7 @@ async fn a_store_that_is_changed_wakes_who_depends_on_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_distrusted_sealed_killed_or_restarted_heals_by_itself() {
+async fn untrusted_sealed_or_restarted_server_heals() {
     let test = shared_cluster().await.test_namespace("sealed").await;
     let namespace = &test.namespace;
     let bao = OpenBao::builder().tls().start().await.unwrap();
@@ -267,7 +267,7 @@ async fn a_server_that_is_distrusted_sealed_killed_or_restarted_heals_by_itself(
 }
 
 #[tokio::test]
-async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom_and_told_of_once() {
+async fn sealed_store_is_retried_with_backoff_and_reported_once() {
     let test = shared_cluster().await.test_namespace("patient").await;
     let vault = FaultyVault::start("hvs.good").await.unwrap();
     vault.put("a", json!({ "x": "1" }));
@@ -293,7 +293,7 @@ async fn a_store_that_says_sealed_for_long_is_asked_ever_more_seldom_and_told_of
 }
 
 #[tokio::test]
-async fn many_stores_that_hang_do_not_delay_the_word_of_one_that_answers() {
+async fn hanging_stores_do_not_delay_the_status_of_another() {
     let test = shared_cluster().await.test_namespace("manystores").await;
     let hung = FaultyVault::start("hvs.good").await.unwrap();
     hung.set(Mood::Hangs);

@@ -30,7 +30,7 @@ async fn neighbour_is_prompt(test: &TestNamespace, name: &str) {
 }
 
 #[tokio::test]
-async fn a_template_that_does_not_work_is_placed_and_explained() {
+async fn template_error_has_a_location_and_an_explanation() {
     let test = shared_cluster().await.test_namespace("templates").await;
     test.put("a", json!({ "x": "canary-of-templates" })).await;
     let old = test.sync("s", with_template(&test, "{{ .x }}")).await;
@@ -82,7 +82,7 @@ async fn a_template_that_does_not_work_is_placed_and_explained() {
 }
 
 #[tokio::test]
-async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
+async fn template_heals_when_its_key_returns_at_the_source() {
     let test = shared_cluster().await.test_namespace("keyback").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = json!({
@@ -98,7 +98,7 @@ async fn a_template_whose_key_comes_back_at_the_source_heals_by_itself() {
 }
 
 #[tokio::test]
-async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
+async fn expensive_template_is_stopped_and_blocks_nobody() {
     let test = shared_cluster().await.test_namespace("greedy").await;
     test.put("a", json!({ "x": "1" })).await;
     let old = test.sync("s", with_template(&test, "{{ .x }}")).await;
@@ -139,7 +139,7 @@ async fn a_template_that_wants_too_much_ends_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
+async fn many_slow_templates_are_stopped_and_block_nobody() {
     let test = shared_cluster().await.test_namespace("many").await;
     test.put("a", json!({ "x": "1" })).await;
     // each stays within its own limits; together they would take minutes
@@ -171,7 +171,7 @@ async fn templates_that_are_slow_together_end_together_and_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_pattern_that_explodes_is_refused_and_one_that_would_backtrack_does_not() {
+async fn exploding_pattern_is_rejected_and_none_backtracks() {
     let test = shared_cluster().await.test_namespace("patterns").await;
     test.put("a", json!({ "x": "1" })).await;
     let long = "a".repeat(200);

@@ -50,7 +50,7 @@ async fn metric(test: &TestNamespace, name: &str, labels: &[&str]) -> f64 {
 }
 
 #[tokio::test]
-async fn many_objects_of_one_store_are_read_in_full_batches_after_one_login() {
+async fn many_objects_are_read_in_full_batches_after_one_login() {
     const COUNT: usize = 200;
     let test = shared_cluster().await.test_namespace("batches").await;
     let aws = Aws::start().await.unwrap();
@@ -94,7 +94,7 @@ async fn many_objects_of_one_store_are_read_in_full_batches_after_one_login() {
 }
 
 #[tokio::test]
-async fn a_store_that_may_not_use_batches_works_and_says_so() {
+async fn store_without_batch_permission_works_and_reports_it() {
     let test = shared_cluster().await.test_namespace("no-batches").await;
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/0", "value");

@@ -146,7 +146,7 @@ async fn refreshed(test: &TestNamespace, name: &str, request: &str) {
 }
 
 #[tokio::test]
-async fn what_was_sealed_on_the_command_line_is_decrypted_once_and_followed() {
+async fn sealed_value_is_decrypted_once_and_follows_changes() {
     let test = shared_cluster().await.test_namespace("sealed").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&test, &aws, &key).await;
@@ -220,7 +220,7 @@ fn with_ciphertext(test: &TestNamespace, name: &str, sealed: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_ciphertext_or_its_key_changes_nothing_and_heals() {
+async fn ciphertext_or_key_error_keeps_the_secret_and_heals() {
     let test = shared_cluster().await.test_namespace("unsealable").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&test, &aws, &key).await;
@@ -325,7 +325,7 @@ impl KeyOfRoom<'_> {
 }
 
 #[tokio::test]
-async fn a_key_at_google_that_is_disabled_or_destroyed_changes_nothing_and_heals() {
+async fn disabled_or_destroyed_gcp_key_keeps_the_secret_and_heals() {
     let test = shared_cluster().await.test_namespace("gcp-key").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.deny_action_to(gcp::SERVICE_ACCOUNT, "Encrypt");
@@ -379,7 +379,7 @@ async fn a_key_at_google_that_is_disabled_or_destroyed_changes_nothing_and_heals
 }
 
 #[tokio::test]
-async fn a_cluster_store_decrypts_no_scope_that_it_does_not_list() {
+async fn cluster_store_decrypts_only_its_listed_scopes() {
     let test = shared_cluster().await.test_namespace("scopes").await;
     let (aws, key) = kms().await;
     let name = format!("{}-kms", test.namespace);
@@ -436,7 +436,7 @@ async fn transit(test: &TestNamespace) -> (String, Value, String) {
 }
 
 #[tokio::test]
-async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
+async fn vault_transit_decrypts_values_sealed_with_it() {
     let test = shared_cluster().await.test_namespace("transit").await;
     let (_, store, developer) = transit(&test).await;
     let object = unsealed(&test, "s", MARKER);
@@ -449,7 +449,7 @@ async fn vaults_transit_engine_decrypts_what_was_sealed_with_it() {
 }
 
 #[tokio::test]
-async fn a_transit_key_that_is_retired_or_deleted_changes_nothing_and_heals() {
+async fn retired_or_deleted_transit_key_keeps_the_secret_and_heals() {
     let test = shared_cluster().await.test_namespace("transit-key").await;
     let bao = &test.cluster.bao;
     let (mount, store, developer) = transit(&test).await;

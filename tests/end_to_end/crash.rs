@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::api_proxy::{Asked, Fault, NAMESPACE, ProxiedCluster};
 
 #[tokio::test]
-async fn a_kill_at_any_write_loses_nothing() {
+async fn kill_at_any_write_loses_nothing() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let mut uids = Vec::new();
     for name in ["a", "b"] {
@@ -44,7 +44,7 @@ async fn a_kill_at_any_write_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_kill_during_a_first_sync_leaves_nothing_half_done() {
+async fn kill_during_a_first_sync_leaves_nothing_unfinished() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.operator.run().await.unwrap();
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
@@ -63,7 +63,7 @@ async fn a_kill_during_a_first_sync_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
-async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
+async fn kill_during_an_immutable_replacement_ends_with_the_new_secret() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_kill_while_an_immutable_secret_is_replaced_ends_with_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_deleted_before_it_is_sealed_is_sealed_in_the_end() {
+async fn secret_deleted_before_it_is_immutable_ends_immutable() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();

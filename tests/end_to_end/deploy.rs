@@ -77,7 +77,7 @@ async fn every_kustomization_builds() {
 }
 
 #[tokio::test]
-async fn the_pod_is_locked_up() {
+async fn pod_runs_with_a_restricted_security_context() {
     let objects = build("deploy/kustomize/base").await;
     let deployment: Deployment = find(&objects, "Deployment", "lockstep");
     let pod = deployment.spec.expect("a spec").template.spec.expect("a pod");
@@ -118,7 +118,7 @@ async fn the_pod_is_locked_up() {
 }
 
 #[tokio::test]
-async fn the_account_may_write_secrets_and_not_read_them() {
+async fn role_allows_writing_secrets_but_not_reading_them() {
     for folder in [
         "deploy/kustomize/base",
         "deploy/kustomize/overlays/namespaced",
@@ -148,7 +148,7 @@ async fn the_account_may_write_secrets_and_not_read_them() {
 }
 
 #[tokio::test]
-async fn every_manifest_is_taken_by_a_real_api_server() {
+async fn real_api_server_accepts_every_manifest() {
     let cluster = crate::shared_cluster::shared_cluster().await;
     let kubeconfig = cluster.plane.kubeconfig();
     for folder in ["base", "overlays/drift-watch", "overlays/deny-guesses"] {
@@ -169,7 +169,7 @@ async fn every_manifest_is_taken_by_a_real_api_server() {
 
 /// A cluster of its own: the rights of one account cannot be those of both manifests at the same time.
 #[tokio::test]
-async fn the_namespaced_overlay_serves_its_namespace_and_has_no_right_in_another() {
+async fn namespaced_overlay_has_permissions_only_in_its_namespace() {
     let root = Scratch::new("file-root").unwrap();
     std::fs::write(root.path().join("password"), "correct horse").unwrap();
     let plane = ControlPlane::builder()

@@ -117,7 +117,7 @@ async fn room_with(prefix: &str) -> (TestNamespace, Aws) {
 }
 
 #[tokio::test]
-async fn a_change_reaches_its_secret_at_once_and_its_message_goes() {
+async fn change_is_written_at_once_and_its_message_deleted() {
     let (test, aws) = room_with("events").await;
     for round in 0..3 {
         let value = format!("value {round}");
@@ -141,7 +141,7 @@ async fn a_change_reaches_its_secret_at_once_and_its_message_goes() {
 }
 
 #[tokio::test]
-async fn what_concerns_nobody_costs_no_read_and_what_is_forged_no_more_than_one_sync() {
+async fn irrelevant_message_costs_no_read_and_forged_one_a_sync() {
     let (test, aws) = room_with("events-forged").await;
     let before = aws.reads().0;
     let mut marked = Aws::label_updated("shop/other", "CANARY-in-event");
@@ -233,7 +233,7 @@ async fn allow_writes(test: &TestNamespace) {
 }
 
 #[tokio::test]
-async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
+async fn message_stays_in_the_queue_until_its_change_is_written() {
     let (test, aws) = room_with("events-refused").await;
     aws.visibility(Duration::from_secs(1));
     refuse_writes(&test).await;
@@ -259,7 +259,7 @@ async fn a_message_stays_in_the_queue_until_what_it_told_of_is_written() {
 }
 
 #[tokio::test]
-async fn a_kill_between_the_message_and_its_write_loses_neither() {
+async fn kill_between_message_and_write_loses_neither() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let aws = Aws::start().await.unwrap();
     aws.visibility(Duration::from_secs(1));
@@ -320,7 +320,7 @@ async fn a_kill_between_the_message_and_its_write_loses_neither() {
 }
 
 #[tokio::test]
-async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
+async fn suspended_object_holds_no_message_and_reads_on_resume() {
     let (test, aws) = room_with("events-suspended").await;
     let suspend = |suspend: bool| {
         let patch = json!({ "spec": { "suspend": suspend } });
@@ -346,7 +346,7 @@ async fn a_suspended_object_holds_no_message_and_reads_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
+async fn store_that_cannot_receive_events_works_and_reports_it() {
     let test = shared_cluster().await.test_namespace("events-deaf").await;
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/a", "first");
@@ -370,7 +370,7 @@ async fn a_store_that_hears_nothing_works_and_says_so_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_its_notification_goes() {
+async fn pubsub_notification_triggers_a_write_and_is_acknowledged() {
     let test = shared_cluster().await.test_namespace("events-pubsub").await;
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("database", "first");
@@ -417,7 +417,7 @@ async fn a_version_that_secret_manager_tells_of_reaches_its_secret_at_once_and_i
 }
 
 #[tokio::test]
-async fn a_queue_of_another_implementation_tells_as_well() {
+async fn events_work_with_the_sqs_of_moto() {
     let test = shared_cluster().await.test_namespace("events-moto").await;
     let moto = Moto::start().await.unwrap();
     let call = async |target: &str, request: Value| moto.call(REGION, target, &request).await.unwrap();

@@ -445,7 +445,7 @@ fn values(folder: &Path, prefix: &str) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn every_example_does_what_it_promises() {
+async fn every_example_matches_its_expected_result() {
     let ground = Ground::raise().await.unwrap();
     let all = example::folders().unwrap();
     let played = join_all(all.iter().map(|folder| ground.play(folder))).await;
@@ -459,7 +459,7 @@ async fn every_example_does_what_it_promises() {
 }
 
 #[test]
-fn every_way_to_log_in_that_the_crd_knows_has_an_example() {
+fn every_login_method_of_the_crds_has_an_example() {
     let read = |path: &Path| -> Vec<Value> {
         let text = fs::read_to_string(path).unwrap();
         serde_yaml_ng::Deserializer::from_str(&text)

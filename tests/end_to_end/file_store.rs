@@ -75,7 +75,7 @@ async fn wait_for(client: &Client, operator: &Operator, password: &str) -> Durat
 }
 
 #[tokio::test]
-async fn the_example_is_synced_and_a_change_of_a_volume_is_followed_unasked() {
+async fn file_example_is_synced_and_follows_volume_changes() {
     let root = Scratch::new("file-root").unwrap();
     let volume = root.path().join("file-store");
     let values = Path::new(EXAMPLE).join("values");
@@ -156,7 +156,7 @@ async fn the_example_is_synced_and_a_change_of_a_volume_is_followed_unasked() {
 }
 
 #[tokio::test]
-async fn a_store_of_files_says_that_the_operator_was_started_without_a_root() {
+async fn file_store_reports_a_missing_root_option() {
     let test = shared_cluster().await.test_namespace("files").await;
     let name = format!("{}-files", test.namespace);
     let manifest = format!(

@@ -12,7 +12,7 @@ fn one(key: &str, remote: &str, property: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
+async fn synced_secret_creates_a_secret_and_follows_its_source() {
     let test = shared_cluster().await.test_namespace("follow").await;
     test.put("database", json!({ "username": "shop", "password": "one/two" }))
         .await;
@@ -63,7 +63,7 @@ async fn a_synced_secret_becomes_a_secret_and_follows_its_source() {
 }
 
 #[tokio::test]
-async fn an_edited_and_a_deleted_secret_come_back() {
+async fn edited_or_deleted_secret_is_restored() {
     let test = shared_cluster().await.test_namespace("drift").await;
     test.put("a", json!({ "x": "good" })).await;
     test.declare("drift", json!({ "data": [one("x", &test.key("a"), "x")] }))
@@ -89,7 +89,7 @@ async fn an_edited_and_a_deleted_secret_come_back() {
 }
 
 #[tokio::test]
-async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
+async fn missing_property_is_named_and_keeps_the_secret() {
     let test = shared_cluster().await.test_namespace("missing").await;
     test.put("smtp", json!({ "user": "u", "password": "p" })).await;
     let key = test.key("smtp");
@@ -126,7 +126,7 @@ async fn a_missing_property_keeps_the_secret_and_names_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_store_that_comes_later_wakes_who_waits_for_it() {
+async fn store_created_later_wakes_its_dependents() {
     let test = shared_cluster().await.test_namespace("later").await;
     test.put("a", json!({ "x": "1" })).await;
     test.declare(
@@ -145,7 +145,7 @@ async fn a_store_that_comes_later_wakes_who_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_foreign_secret_is_left_alone_until_it_is_handed_over() {
+async fn unowned_secret_is_left_alone_until_it_is_handed_over() {
     let test = shared_cluster().await.test_namespace("foreign").await;
     test.put("a", json!({ "x": "ours" })).await;
     test.apply_raw(&json!({
@@ -180,7 +180,7 @@ async fn a_foreign_secret_is_left_alone_until_it_is_handed_over() {
 }
 
 #[tokio::test]
-async fn the_older_of_two_with_one_target_wins() {
+async fn older_of_two_objects_with_one_target_wins() {
     let test = shared_cluster().await.test_namespace("rivals").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = |key: &str| json!({ "data": [one("x", key, "x")], "target": { "name": "shared" } });
@@ -199,7 +199,7 @@ async fn the_older_of_two_with_one_target_wins() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_with_its_synced_secret() {
+async fn secret_is_deleted_with_its_synced_secret() {
     let test = shared_cluster().await.test_namespace("owner").await;
     test.put("a", json!({ "x": "1" })).await;
     test.declare("gone", json!({ "data": [one("x", &test.key("a"), "x")] }))
@@ -236,7 +236,7 @@ async fn a_secret_goes_with_its_synced_secret() {
 }
 
 #[tokio::test]
-async fn an_immutable_secret_is_replaced() {
+async fn immutable_secret_is_replaced() {
     let test = shared_cluster().await.test_namespace("immutable").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = json!({ "data": [one("x", &test.key("a"), "x")], "target": { "immutable": true } });

@@ -176,7 +176,7 @@ fn literal(text: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_input_stops_nobody_else() {
+async fn hostile_input_does_not_affect_others() {
     let mut cluster = SharedCluster::raise_without_operator(&[]).await.unwrap();
     cluster.operator.run().await.unwrap();
     let _limit = MemoryLimit::set(cluster.operator.pid().unwrap());

@@ -40,7 +40,7 @@ async fn adopted(cluster: &ProxiedCluster, name: &str, before: &Value) -> Value 
 }
 
 #[tokio::test]
-async fn a_lost_key_writes_no_secret_and_hides_no_later_change() {
+async fn lost_key_writes_no_secret_and_hides_no_later_change() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s"])
         .await
         .unwrap();
@@ -107,7 +107,7 @@ async fn a_lost_key_writes_no_secret_and_hides_no_later_change() {
 }
 
 #[tokio::test]
-async fn a_lost_key_restarts_no_workload() {
+async fn lost_key_restarts_no_workload() {
     let mut trial = Trial::set("key-loss", rollout(&json!({}))).await;
     let value = trial.rotate().await;
     let revision = trial.everywhere(&value).await;

@@ -254,7 +254,7 @@ async fn a_credential_is_renewed_and_replaced_when_its_maximum_is_near() {
 }
 
 #[tokio::test]
-async fn the_old_credential_works_until_every_target_runs_on_the_new_one_and_fails_after() {
+async fn old_credential_is_revoked_when_all_targets_use_the_new_one() {
     let bench = Bench::new("lease-rollout", "1h", "24h").await;
     let pods = Pods::play(bench.test.client.clone(), &bench.test.namespace);
     bench
@@ -328,7 +328,7 @@ fn phase(object: &SyncedSecret) -> Option<RolloutPhase> {
 }
 
 #[tokio::test]
-async fn deletion_revokes_and_an_entry_that_is_left_out_makes_its_lease_an_old_one() {
+async fn deleted_object_or_entry_has_its_lease_revoked() {
     let bench = Bench::new("lease-deletion", "1h", "24h").await;
     let first = bench.declare(bench.spec("shop")).await;
     bench
@@ -362,7 +362,7 @@ async fn second_is_released(bench: &Bench) {
 }
 
 #[tokio::test]
-async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
+async fn missing_store_delays_a_deletion_by_at_most_a_minute() {
     let bench = Bench::new("lease-gone", "1h", "24h").await;
     bench.declare(bench.spec("shop")).await;
     let stores: kube::Api<SecretStore> =
@@ -395,7 +395,7 @@ async fn a_store_that_is_gone_holds_nothing_for_more_than_a_minute() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_expire() {
+async fn missing_permission_is_reported_and_the_lease_expires() {
     let bench = Bench::with_rights("lease-rights", "1h", "24h", "").await;
     bench.test.declare("database", bench.spec("shop")).await;
     let object = bench.test.wait_for_reason("database", "PermissionDenied").await;
@@ -439,7 +439,7 @@ async fn a_missing_right_is_told_and_a_lease_that_cannot_be_revoked_is_left_to_e
 }
 
 #[tokio::test]
-async fn a_forged_lease_revokes_nobodys_token() {
+async fn forged_lease_revokes_no_token() {
     let bench = Bench::new("lease-forged", "1h", "24h").await;
     let login = bench.declare(bench.spec("shop")).await;
     let bao = &bench.test.cluster.bao;
@@ -497,7 +497,7 @@ async fn a_forged_lease_revokes_nobodys_token() {
 }
 
 #[tokio::test]
-async fn another_value_beside_the_credential_makes_no_new_one() {
+async fn change_of_another_value_issues_no_new_credential() {
     let bench = Bench::new("lease-beside", "1h", "24h").await;
     bench.test.put("host", json!({ "host": "one" })).await;
     let mut spec = bench.spec("shop");
@@ -530,7 +530,7 @@ async fn another_value_beside_the_credential_makes_no_new_one() {
 }
 
 #[tokio::test]
-async fn the_password_of_a_static_role_follows_its_rotation_and_not_the_refresh_interval() {
+async fn static_role_password_follows_its_own_rotation() {
     let bench = Bench::new("lease-static", "1h", "24h").await;
     let user = bench.test.namespace.replace('-', "_");
     let database = database().await;
@@ -708,7 +708,7 @@ impl Crashes {
 }
 
 #[tokio::test]
-async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
+async fn kill_at_any_write_leaves_one_working_credential() {
     let mut crashes = Crashes::set("database-crash", "1h").await;
     crashes.cluster.operator.run().await.unwrap();
     let mut leases = 0;
@@ -742,7 +742,7 @@ async fn a_kill_at_any_write_leaves_one_credential_that_works_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
+async fn failing_status_write_causes_no_burst_of_renewals() {
     let mut crashes = Crashes::set("database-storm", "6s").await;
     crashes.cluster.operator.run().await.unwrap();
     crashes.declare("storm").await;
@@ -786,7 +786,7 @@ async fn a_status_that_cannot_be_written_makes_no_storm_of_renewals() {
 }
 
 #[tokio::test]
-async fn nothing_is_made_where_no_policy_holds_the_operator_to_its_finalizer() {
+async fn no_credential_is_issued_without_the_finalizer_policy() {
     let mut crashes = Crashes::set("database-policy", "1h").await;
     let gone = [
         "delete",

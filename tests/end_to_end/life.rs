@@ -13,7 +13,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
+async fn operator_shuts_down_cleanly_while_the_cluster_hangs() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -34,7 +34,7 @@ async fn a_request_to_end_ends_it_well_also_while_the_cluster_hangs() {
 }
 
 #[tokio::test]
-async fn it_is_not_ready_before_it_knows_its_objects_and_lives_all_the_same() {
+async fn operator_is_live_but_not_ready_before_its_first_list() {
     let mut cluster = ProxiedCluster::set(&[]).await.unwrap();
     let lists = |asked: &Asked| asked.path.ends_with("/syncedsecrets");
     cluster.proxy.strike(Fault::Status(503), 0, 1000, lists);
@@ -55,7 +55,7 @@ async fn it_is_not_ready_before_it_knows_its_objects_and_lives_all_the_same() {
 }
 
 #[tokio::test]
-async fn it_looks_at_the_namespaces_that_it_is_told_alone() {
+async fn operator_watches_only_the_configured_namespaces() {
     let mut cluster = ProxiedCluster::set(&["--namespaces", "scene"]).await.unwrap();
     cluster.put("a", "0");
     cluster.operator.run().await.unwrap();
@@ -72,7 +72,7 @@ async fn it_looks_at_the_namespaces_that_it_is_told_alone() {
 }
 
 #[tokio::test]
-async fn without_its_admission_policy_it_starts_only_when_it_is_told_to() {
+async fn start_without_the_admission_policy_requires_the_option() {
     let flag = "--unsafe-without-admission-policy";
     let mut cluster = ProxiedCluster::set(&[flag]).await.unwrap();
     let kubeconfig = cluster.plane.kubeconfig();

@@ -55,7 +55,7 @@ async fn remove_remote(test: &TestNamespace, name: &str) {
 }
 
 #[tokio::test]
-async fn while_suspended_the_secret_stays_and_no_store_is_asked() {
+async fn suspended_object_keeps_its_secret_and_sends_no_request() {
     let test = shared_cluster().await.test_namespace("suspend").await;
     test.put("a", json!({ "x": "1" })).await;
     let old = test.sync("s", from(&test, json!({}))).await;
@@ -88,7 +88,7 @@ async fn while_suspended_the_secret_stays_and_no_store_is_asked() {
 }
 
 #[tokio::test]
-async fn on_change_reads_when_the_spec_changes_and_created_once_never_again() {
+async fn on_change_reads_after_spec_changes_and_created_once_once() {
     let test = shared_cluster().await.test_namespace("refresh").await;
     test.put("a", json!({ "x": "1", "y": "one" })).await;
     test.sync("on-change", from(&test, json!({ "refreshPolicy": "OnChange" })))
@@ -122,7 +122,7 @@ async fn on_change_reads_when_the_spec_changes_and_created_once_never_again() {
 }
 
 #[tokio::test]
-async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
+async fn renamed_secret_is_also_deleted_when_all_sources_are_gone() {
     let test = shared_cluster().await.test_namespace("renamed").await;
     test.put("a", json!({ "x": "1" })).await;
     let spec = |name: &str| {
@@ -149,7 +149,7 @@ async fn a_secret_of_an_earlier_name_goes_too_when_every_source_is_gone() {
 }
 
 #[tokio::test]
-async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
+async fn merge_writes_only_its_keys_into_a_secret_that_allows_it() {
     let test = shared_cluster().await.test_namespace("merge").await;
     test.put("a", json!({ "x": "1" })).await;
     let merge = |more: Value| {
@@ -245,7 +245,7 @@ async fn merge_writes_its_own_keys_into_a_secret_that_lists_it() {
 
 /// An owner reference would delete the Secret, and the keys of others in it, with the SyncedSecret.
 #[tokio::test]
-async fn secret_that_lockstep_owns_is_not_merged_into_before_it_is_handed_over() {
+async fn owned_secret_accepts_merges_only_after_handover() {
     let test = shared_cluster().await.test_namespace("owner-to-merge").await;
     test.put("a", json!({ "x": "1" })).await;
     test.declare("s", from(&test, json!({}))).await;
@@ -305,7 +305,7 @@ async fn run_the_commands(test: &TestNamespace, message: &str) {
 }
 
 #[tokio::test]
-async fn several_merge_different_keys_and_no_two_the_same_key() {
+async fn several_objects_merge_different_keys_but_not_the_same() {
     let test = shared_cluster().await.test_namespace("mergers").await;
     test.put("a", json!({ "x": "1", "y": "2" })).await;
     let merge = |key: &str, property: &str| {
@@ -376,7 +376,7 @@ async fn several_merge_different_keys_and_no_two_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_adopted_by_mistake_is_not_deleted() {
+async fn secret_adopted_by_mistake_is_not_deleted() {
     let test = shared_cluster().await.test_namespace("only-copy").await;
     somebodys_secret(&test, "s", json!({ "lockstep.dev/adopt": "s" })).await;
     // a typo in the key: nothing was ever read, so nothing was ever written
@@ -393,7 +393,7 @@ async fn a_secret_that_was_adopted_by_mistake_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn a_secret_that_cannot_be_replaced_is_not_adopted() {
+async fn secret_that_cannot_be_updated_is_not_adopted() {
     let test = shared_cluster().await.test_namespace("unadoptable").await;
     test.put("a", json!({ "x": "1" })).await;
     let adopt = |name: &str| json!({ "name": name, "namespace": test.namespace, "annotations": { "lockstep.dev/adopt": name } });
@@ -420,7 +420,7 @@ async fn a_secret_that_cannot_be_replaced_is_not_adopted() {
 }
 
 #[tokio::test]
-async fn a_secret_with_a_finalizer_is_not_deleted() {
+async fn secret_with_a_finalizer_is_not_deleted() {
     let test = shared_cluster().await.test_namespace("finalizer").await;
     test.put("a", json!({ "x": "1" })).await;
     let target = json!({ "target": { "deletionPolicy": "Delete" }, "refreshPolicy": "OnChange" });
@@ -452,7 +452,7 @@ async fn a_secret_with_a_finalizer_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn an_orphan_outlives_its_synced_secret() {
+async fn orphaned_secret_outlives_its_synced_secret() {
     let test = shared_cluster().await.test_namespace("orphan").await;
     test.put("a", json!({ "x": "1" })).await;
     let target = |policy: &str| from(&test, json!({ "target": { "creationPolicy": policy } }));
@@ -481,7 +481,7 @@ async fn an_orphan_outlives_its_synced_secret() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_gone_takes_its_secret_along_only_where_the_spec_says_so() {
+async fn missing_value_deletes_its_secret_only_with_policy_delete() {
     let test = shared_cluster().await.test_namespace("deletion").await;
     test.put("a", json!({ "x": "1" })).await;
     let target = |policy: &str| from(&test, json!({ "target": { "deletionPolicy": policy } }));
@@ -508,7 +508,7 @@ async fn a_value_that_is_gone_takes_its_secret_along_only_where_the_spec_says_so
 }
 
 #[tokio::test]
-async fn one_value_of_two_that_is_gone_deletes_nothing() {
+async fn one_missing_value_of_two_deletes_nothing() {
     let test = shared_cluster().await.test_namespace("half").await;
     test.put("a", json!({ "x": "1" })).await;
     test.put("b", json!({ "y": "2" })).await;
@@ -534,7 +534,7 @@ async fn one_value_of_two_that_is_gone_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_search_that_finds_nothing_any_more_empties_no_secret() {
+async fn search_without_results_does_not_empty_the_secret() {
     let test = shared_cluster().await.test_namespace("search").await;
     test.put("many/one", json!({ "v": "1" })).await;
     let spec = |policy: &str| {
@@ -562,7 +562,7 @@ async fn a_search_that_finds_nothing_any_more_empties_no_secret() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_deleted_during_a_suspension_comes_back_after_it() {
+async fn secret_deleted_while_suspended_returns_on_resume() {
     let test = shared_cluster().await.test_namespace("unmissed").await;
     test.put("a", json!({ "x": "1" })).await;
     test.sync("s", from(&test, json!({}))).await;
@@ -591,7 +591,7 @@ async fn a_secret_that_is_deleted_during_a_suspension_comes_back_after_it() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
+async fn refresh_without_changes_writes_nothing() {
     let test = shared_cluster().await.test_namespace("quiet").await;
     test.put("a", json!({ "x": "1" })).await;
     let template = json!({ "template": {
@@ -620,7 +620,7 @@ async fn a_refresh_that_finds_nothing_new_changes_nothing_at_all() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_merged_into_is_never_replaced_or_deleted() {
+async fn secret_that_was_merged_into_is_never_replaced_or_deleted() {
     let test = shared_cluster().await.test_namespace("merged").await;
     test.put("a", json!({ "x": "1" })).await;
     somebodys_secret(&test, "shared", json!({ "lockstep.dev/merge": "s" })).await;
@@ -652,7 +652,7 @@ async fn a_secret_that_was_merged_into_is_never_replaced_or_deleted() {
 }
 
 #[tokio::test]
-async fn a_secret_that_another_one_adopted_is_not_deleted_after_a_rename() {
+async fn secret_adopted_by_another_object_survives_a_rename() {
     let test = shared_cluster().await.test_namespace("adopted").await;
     test.put("a", json!({ "x": "1" })).await;
     let named = |name: &str| from(&test, json!({ "target": { "name": name } }));
@@ -680,7 +680,7 @@ async fn a_secret_that_another_one_adopted_is_not_deleted_after_a_rename() {
 
 /// A cluster administrator exempts a namespace from the policy by a selector in its binding. The proof at start is of another namespace.
 #[tokio::test]
-async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
+async fn no_secret_is_adopted_where_the_policy_is_not_enforced() {
     let test = shared_cluster().await.test_namespace("unguarded").await;
     test.put("a", json!({ "x": "1" })).await;
     somebodys_secret(&test, "s", json!({})).await;
@@ -735,7 +735,7 @@ async fn where_the_policy_is_not_enforced_no_secret_is_taken_over() {
 
 /// A replacement that removes the last finalizer completes the deletion.
 #[tokio::test]
-async fn a_secret_that_is_being_deleted_is_left_alone_until_it_is_gone() {
+async fn secret_being_deleted_is_left_alone_until_it_is_gone() {
     let test = shared_cluster().await.test_namespace("terminating").await;
     test.put("a", json!({ "x": "1" })).await;
     test.sync("s", from(&test, json!({}))).await;
@@ -769,7 +769,7 @@ async fn a_secret_that_is_being_deleted_is_left_alone_until_it_is_gone() {
 
 /// Nobody can claim an immutable Secret, and a handover keeps its uid.
 #[tokio::test]
-async fn an_immutable_secret_that_was_handed_over_is_not_deleted() {
+async fn immutable_secret_that_was_handed_over_is_not_deleted() {
     let test = shared_cluster().await.test_namespace("handed-over").await;
     test.put("a", json!({ "x": "1" })).await;
     let named = |name: &str| from(&test, json!({ "target": { "name": name, "immutable": true } }));
@@ -799,7 +799,7 @@ async fn an_immutable_secret_that_was_handed_over_is_not_deleted() {
 }
 
 #[tokio::test]
-async fn no_two_merge_the_same_annotation() {
+async fn two_objects_cannot_merge_the_same_annotation() {
     let test = shared_cluster().await.test_namespace("annotations").await;
     test.put("a", json!({ "x": "1", "y": "2" })).await;
     let merge = |key: &str, team: &str| {

@@ -15,7 +15,7 @@ fn writes(asked: &[Asked]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_read() {
+async fn first_sync_writes_twice_and_an_unchanged_one_nothing() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1h"])
         .await
         .unwrap();
@@ -73,7 +73,7 @@ async fn a_first_sync_writes_twice_and_no_change_writes_nothing_and_no_value_is_
 }
 
 #[tokio::test]
-async fn a_drift_probe_is_one_dry_run_and_finds_an_edit() {
+async fn drift_probe_is_one_dry_run_and_detects_an_edit() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "1s"])
         .await
         .unwrap();
@@ -113,7 +113,7 @@ async fn a_drift_probe_is_one_dry_run_and_finds_an_edit() {
 }
 
 #[tokio::test]
-async fn a_new_object_goes_before_the_refreshes_that_wait() {
+async fn new_object_goes_before_waiting_refreshes() {
     const OLD: usize = 6;
     let arguments = ["--drift-probe-interval", "1h", "--concurrency", "1"];
     let mut cluster = ProxiedCluster::set(&arguments).await.unwrap();

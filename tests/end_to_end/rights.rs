@@ -42,7 +42,7 @@ async fn foreign_secret(test: &TestNamespace) {
 }
 
 #[tokio::test]
-async fn the_operators_account_may_not_read_secrets() {
+async fn operator_account_cannot_read_secrets() {
     let test = shared_cluster().await.test_namespace("read").await;
     foreign_secret(&test).await;
     let api: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
@@ -51,7 +51,7 @@ async fn the_operators_account_may_not_read_secrets() {
 }
 
 #[tokio::test]
-async fn the_operators_account_may_not_touch_a_foreign_secret() {
+async fn operator_account_cannot_change_an_unowned_secret() {
     let test = shared_cluster().await.test_namespace("touch").await;
     foreign_secret(&test).await;
     let api: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
@@ -128,7 +128,7 @@ pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str
 }
 
 #[tokio::test]
-async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finalizer() {
+async fn operator_account_changes_only_its_finalizer() {
     let test = shared_cluster().await.test_namespace("finalizer").await;
     let spec = json!({
         "suspend": true,
@@ -181,7 +181,7 @@ async fn the_operators_account_changes_nothing_of_a_syncedsecret_but_one_finaliz
 }
 
 #[tokio::test]
-async fn only_the_operators_account_writes_a_status() {
+async fn only_the_operator_account_can_write_a_status() {
     let test = shared_cluster().await.test_namespace("status-writer").await;
     let spec = json!({
         "suspend": true,
@@ -243,7 +243,7 @@ async fn only_the_operators_account_writes_a_status() {
 }
 
 #[tokio::test]
-async fn operators_account_writes_only_its_own_events() {
+async fn operator_account_can_write_only_its_own_events() {
     let test = shared_cluster().await.test_namespace("own-events").await;
     let event = |name: &str, reporter: &str, metadata: serde_json::Value| {
         let mut event = json!({
@@ -294,7 +294,7 @@ async fn operators_account_writes_only_its_own_events() {
 }
 
 #[tokio::test]
-async fn the_operators_account_may_not_mint_a_token_for_another_audience() {
+async fn operator_account_cannot_mint_tokens_for_other_audiences() {
     let test = shared_cluster().await.test_namespace("mint").await;
     test.apply_raw(&json!({
         "apiVersion": "v1", "kind": "ServiceAccount",

@@ -190,7 +190,7 @@ fn state(rollout: &RolloutStatus, name: &str) -> TargetState {
 }
 
 #[tokio::test]
-async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
+async fn new_value_is_rolled_out_wave_by_wave() {
     let workloads = TestWorkloads::new("waves").await;
     pods::add_node(&workloads.test.client).await.unwrap();
     let all = [
@@ -283,7 +283,7 @@ async fn a_new_value_goes_from_wave_to_wave_and_nothing_restarts_without_one() {
 }
 
 #[tokio::test]
-async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
+async fn unready_target_holds_the_rollout_until_it_is_ready() {
     let workloads = TestWorkloads::new("hold").await;
     for name in ["api", "worker", "web"] {
         workloads
@@ -362,7 +362,7 @@ async fn a_target_that_does_not_become_ready_holds_the_rest_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_is_a_newer_one() {
+async fn value_that_breaks_a_target_is_rolled_back() {
     let workloads = TestWorkloads::new("rollback").await;
     workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
@@ -439,7 +439,7 @@ async fn a_value_with_which_a_target_does_not_start_is_rolled_back_until_there_i
 /// `kubectl rollout undo` leaves an entry of managed fields that has only the revision, and the API server
 /// drops it when lockstep writes another revision.
 #[tokio::test]
-async fn restart_works_after_kubectl_rollout_undo_and_without_managed_fields() {
+async fn restart_works_after_undo_and_without_managed_fields() {
     let workloads = TestWorkloads::new("undo").await;
     for name in ["undone", "bare"] {
         workloads
@@ -473,7 +473,7 @@ async fn restart_works_after_kubectl_rollout_undo_and_without_managed_fields() {
 }
 
 #[tokio::test]
-async fn without_the_right_nothing_is_restarted_and_the_condition_says_how_to_grant_it() {
+async fn missing_restart_permission_is_reported_with_the_command() {
     let test = shared_cluster().await.test_namespace("no-right").await;
     let pods = Pods::play(test.client.clone(), &test.namespace);
     let workloads = TestWorkloads { test, pods };
@@ -496,7 +496,7 @@ async fn without_the_right_nothing_is_restarted_and_the_condition_says_how_to_gr
 }
 
 #[tokio::test]
-async fn odd_targets_are_told_apart() {
+async fn unusual_targets_have_distinct_states() {
     let workloads = TestWorkloads::new("odd").await;
     workloads
         .workload("Deployment", "idle", json!({ "replicas": 0 }))
@@ -607,7 +607,7 @@ pub(crate) async fn argo_rollout_is_a_target(cluster: &'static SharedCluster) {
 }
 
 #[tokio::test]
-async fn what_changes_during_a_rollout_is_one_next_rollout_to_the_newest() {
+async fn changes_during_a_rollout_become_one_next_rollout() {
     let workloads = TestWorkloads::new("queue").await;
     workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
@@ -642,7 +642,7 @@ async fn what_changes_during_a_rollout_is_one_next_rollout_to_the_newest() {
 }
 
 #[tokio::test]
-async fn the_operators_account_may_change_its_own_annotation_of_a_workload_and_nothing_else() {
+async fn operator_account_changes_only_its_workload_annotation() {
     let workloads = TestWorkloads::new("guard").await;
     workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))

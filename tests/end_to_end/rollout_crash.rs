@@ -135,7 +135,7 @@ pub(crate) fn rollout(more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_kill_at_any_write_of_a_rollout_restarts_each_target_once() {
+async fn kill_at_any_write_of_a_rollout_restarts_each_target_once() {
     let mut trial = Trial::set("kill-rollout", rollout(&json!({}))).await;
     for fault in [Fault::Hangs, Fault::LosesAnswer] {
         let mut nth = 0;
@@ -165,7 +165,7 @@ async fn a_kill_at_any_write_of_a_rollout_restarts_each_target_once() {
 }
 
 #[tokio::test]
-async fn an_operator_that_freezes_in_mid_wave_and_wakes_beside_its_successor_does_no_harm() {
+async fn frozen_operator_that_wakes_after_its_successor_is_harmless() {
     let mut trial = Trial::set("freeze", rollout(&json!({ "soak": "3s" }))).await;
     let before = trial.generations().await;
     let value = trial.rotate().await;
@@ -196,7 +196,7 @@ fn answers(proxy: &ApiProxy, before: usize) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written() {
+async fn outdated_status_of_a_predecessor_is_not_written() {
     let mut trial = Trial::set("fenced", rollout(&json!({}))).await;
     let before = trial.generations().await;
 
@@ -254,7 +254,7 @@ async fn a_status_that_was_on_its_way_while_a_successor_went_on_is_not_written()
 }
 
 #[tokio::test]
-async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there() {
+async fn restart_denied_by_a_webhook_is_not_blamed_on_rbac() {
     let mut trial = Trial::set("refused", rollout(&json!({}))).await;
     let before = trial.generations().await;
     trial.proxy.strike(Fault::Status(403), 0, usize::MAX, |asked| {
@@ -278,7 +278,7 @@ async fn a_restart_that_a_webhook_refuses_is_not_blamed_on_a_right_that_is_there
 }
 
 #[tokio::test]
-async fn without_the_policy_that_guards_workloads_nothing_is_restarted_and_with_it_argo_rollouts_are_too() {
+async fn restarts_require_the_workload_policy() {
     let mut trial = Trial::set("unguarded", rollout(&json!({}))).await;
     let kubeconfig = trial.workloads.test.cluster.plane.kubeconfig();
     let policy = ["delete", "validatingadmissionpolicybinding", "lockstep-workloads"];

@@ -85,7 +85,7 @@ async fn metric(test: &TestNamespace, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
+async fn changed_value_waits_for_its_window_or_rotate_now() {
     let test = closed_room("windows").await;
     waits_no_longer(&test).await;
     let since = "lockstep_synced_secret_rotation_pending_since_timestamp_seconds";
@@ -135,7 +135,7 @@ async fn a_changed_value_waits_for_its_window_and_somebody_may_let_it_in() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_deleted_while_a_value_waits_comes_back_with_the_newest() {
+async fn secret_deleted_while_a_value_waits_returns_with_it() {
     let test = closed_room("windows-drift").await;
     put(&test, "two").await;
     waits(&test).await;
@@ -148,7 +148,7 @@ async fn a_secret_that_is_deleted_while_a_value_waits_comes_back_with_the_newest
 }
 
 #[tokio::test]
-async fn a_value_that_changes_back_waits_for_nothing() {
+async fn value_that_changes_back_is_no_longer_pending() {
     let test = closed_room("windows-back").await;
     put(&test, "two").await;
     waits(&test).await;
@@ -158,7 +158,7 @@ async fn a_value_that_changes_back_waits_for_nothing() {
 }
 
 #[tokio::test]
-async fn while_a_window_is_open_a_value_is_followed_and_a_wrong_window_changes_nothing() {
+async fn open_window_lets_changes_in_and_an_invalid_one_does_not() {
     let test = shared_cluster().await.test_namespace("windows-open").await;
     put(&test, "one").await;
     let object = test
@@ -193,7 +193,7 @@ async fn while_a_window_is_open_a_value_is_followed_and_a_wrong_window_changes_n
 }
 
 #[tokio::test]
-async fn a_source_that_gets_too_old_is_told_though_nothing_else_happens() {
+async fn overdue_source_is_reported_without_another_change() {
     let test = shared_cluster().await.test_namespace("max-age").await;
     put(&test, "one").await;
     let mut spec = spec(&test, &json!({ "maxAge": "4s" }));

@@ -49,7 +49,7 @@ fn folder(store: &Value, namespace: &str) -> (Scratch, String, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn long_values_and_files_arrive_whole_in_envelopes() {
+async fn long_values_and_files_are_sealed_in_envelopes() {
     let test = shared_cluster().await.test_namespace("envelopes").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&test, &aws, &key).await;
@@ -103,7 +103,7 @@ async fn long_values_and_files_arrive_whole_in_envelopes() {
 }
 
 #[tokio::test]
-async fn who_may_not_encrypt_changes_no_file() {
+async fn seal_without_encrypt_permission_changes_no_file() {
     let test = shared_cluster().await.test_namespace("refused").await;
     let (aws, key) = kms().await;
     let store = add_aws_store(&test, &aws, &key).await;

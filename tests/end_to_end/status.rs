@@ -43,7 +43,7 @@ fn spec(test: &TestNamespace, property: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_cluster_is_asked_where_its_secrets_stand() {
+async fn status_lists_the_synced_secrets_of_the_cluster() {
     let test = shared_cluster().await.test_namespace("status").await;
     let (code, out, _) = status(&test, &[]).await;
     assert_eq!((code, out.as_str()), (0, "No SyncedSecrets found.\n"));
@@ -96,7 +96,7 @@ async fn a_cluster_is_asked_where_its_secrets_stand() {
 }
 
 #[tokio::test]
-async fn a_watch_shows_each_change() {
+async fn status_watch_shows_each_change() {
     let test = shared_cluster().await.test_namespace("status-watch").await;
     test.put("a", json!({ "x": "one" })).await;
     test.declare("s", spec(&test, "x")).await;

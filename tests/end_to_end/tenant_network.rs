@@ -40,7 +40,7 @@ fn spec(server: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_tenants_store_cannot_reach_or_scan_the_operators_machine() {
+async fn tenant_store_cannot_reach_or_scan_the_operator_host() {
     let plane = ControlPlane::start().await.unwrap();
     plane.install_crds().await.unwrap();
     operator::install(&plane.kubeconfig()).await.unwrap();

@@ -82,7 +82,7 @@ async fn two_waves(workloads: &TestWorkloads) -> Value {
 }
 
 #[tokio::test]
-async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
+async fn verification_job_must_complete_before_the_next_wave() {
     let workloads = TestWorkloads::new("verify-job").await;
     let cron_job = smoke(&workloads.test).await;
     bind(&workloads.test, "lockstep-verify-jobs").await;
@@ -166,7 +166,7 @@ async fn a_job_of_a_cron_job_has_to_complete_before_the_next_wave() {
 }
 
 #[tokio::test]
-async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
+async fn deleted_job_is_recreated_only_on_request() {
     let workloads = TestWorkloads::new("verify-deleted").await;
     smoke(&workloads.test).await;
     let cron_jobs: Api<CronJob> = Api::namespaced(workloads.test.client.clone(), &workloads.test.namespace);
@@ -221,7 +221,7 @@ async fn a_job_that_somebody_deletes_is_not_made_again_before_somebody_asks() {
 }
 
 #[tokio::test]
-async fn a_check_that_fails_brings_the_previous_value_back_where_the_spec_says_so() {
+async fn failed_check_rolls_back_if_the_spec_asks_for_it() {
     let workloads = TestWorkloads::new("verify-back").await;
     smoke(&workloads.test).await;
     bind(&workloads.test, "lockstep-verify-jobs").await;
@@ -243,7 +243,7 @@ async fn a_check_that_fails_brings_the_previous_value_back_where_the_spec_says_s
 }
 
 #[tokio::test]
-async fn without_the_right_or_the_cron_job_nothing_is_blamed_and_the_condition_says_what_is_missing() {
+async fn blocked_check_names_the_missing_permission_or_cron_job() {
     let workloads = TestWorkloads::new("verify-right").await;
     let targets = two_waves(&workloads).await;
     workloads
@@ -269,7 +269,7 @@ async fn without_the_right_or_the_cron_job_nothing_is_blamed_and_the_condition_s
 }
 
 #[tokio::test]
-async fn a_service_is_asked_through_the_api_server_until_it_answers_or_it_is_late() {
+async fn http_check_is_repeated_until_success_or_timeout() {
     let workloads = TestWorkloads::new("verify-http").await;
     let targets = two_waves(&workloads).await;
     // it has no pods: the API server itself answers with 503
@@ -311,7 +311,7 @@ fn is_proxied(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_service_that_answers_lets_the_next_wave_begin() {
+async fn successful_http_check_starts_the_next_wave() {
     let mut cluster = ProxiedCluster::set(&["--drift-probe-interval", "0s"])
         .await
         .unwrap();
@@ -390,7 +390,7 @@ async fn a_service_that_answers_lets_the_next_wave_begin() {
 }
 
 #[tokio::test]
-async fn the_operators_account_may_make_jobs_of_a_cron_job_and_no_others() {
+async fn operator_account_can_create_only_jobs_of_cron_jobs() {
     let workloads = TestWorkloads::new("verify-guard").await;
     let cron_job = smoke(&workloads.test).await;
     bind(&workloads.test, "lockstep-verify-jobs").await;

@@ -166,7 +166,7 @@ async fn only_these_are_left(workloads: &TestWorkloads, expected: &[&String]) {
 }
 
 #[tokio::test]
-async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave() {
+async fn targets_move_to_each_versioned_secret_wave_by_wave() {
     let workloads = TestWorkloads::new("versioned").await;
     workload(&workloads, "api").await;
     workload(&workloads, "worker").await;
@@ -279,7 +279,7 @@ async fn each_revision_is_a_secret_of_its_own_to_which_targets_move_wave_by_wave
 
 /// Someone who moves a reference by hand leaves an entry of managed fields that has only the reference.
 #[tokio::test]
-async fn reference_that_someone_moved_by_hand_moves_on() {
+async fn reference_that_was_changed_by_hand_moves_on() {
     let workloads = TestWorkloads::new("by-hand").await;
     workload(&workloads, "api").await;
     let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "api" }], "minimumInterval": "0s" });
@@ -317,7 +317,7 @@ async fn reference_that_someone_moved_by_hand_moves_on() {
 }
 
 #[tokio::test]
-async fn a_rollback_moves_the_references_back_and_writes_nothing() {
+async fn rollback_moves_references_back_and_writes_no_secret() {
     let workloads = TestWorkloads::new("versioned-back").await;
     workload(&workloads, "api").await;
     workload(&workloads, "worker").await;
@@ -363,7 +363,7 @@ async fn a_rollback_moves_the_references_back_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_target_that_refers_to_no_version_or_does_not_let_references_move_is_told_so() {
+async fn target_without_a_movable_reference_is_reported() {
     let workloads = TestWorkloads::new("versioned-none").await;
     workloads
         .workload("Deployment", "api", json!({ "replicas": 1 }))
@@ -414,7 +414,7 @@ async fn a_target_that_refers_to_no_version_or_does_not_let_references_move_is_t
 }
 
 #[tokio::test]
-async fn the_operators_account_may_move_references_to_the_version_that_it_names_and_nothing_else() {
+async fn operator_account_moves_only_references_to_the_named_version() {
     let workloads = TestWorkloads::new("versioned-guard").await;
     workload(&workloads, "api").await;
     let client = workloads

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_and_days_are_read() {
+    fn go_durations_and_days_are_parsed() {
         for (text, millis) in [
             ("90s", 90_000),
             ("1h30m", 5_400_000),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_durations_are_refused() {
+    fn malformed_durations_are_rejected() {
         for text in [
             "",
             "5",
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_says_more_than_a_hundred_years_says_a_hundred_years() {
+    fn durations_are_clamped_to_a_hundred_years() {
         let read: Duration = serde_json::from_str("\"99999d\"").unwrap();
         assert_eq!(read, "36500d".parse().unwrap());
         assert!(serde_json::from_str::<Duration>("\"1x\"").is_err());
@@ -210,14 +210,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(seconds in 0_u64..3_000_000_000, millis in 0_u32..1000) {
+        fn displayed_durations_round_trip(seconds in 0_u64..3_000_000_000, millis in 0_u32..1000) {
             let duration = Duration(std::time::Duration::new(seconds, millis * 1_000_000));
             let read: Duration = duration.to_string().parse().unwrap();
             prop_assert!(read.0.abs_diff(duration.0) < std::time::Duration::from_micros(10));
         }
 
         #[test]
-        fn no_text_panics(text in ".{0,40}") {
+        fn parsing_never_panics(text in ".{0,40}") {
             let _ = text.parse::<Duration>();
         }
     }

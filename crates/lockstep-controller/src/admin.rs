@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`.
+//! Serves `/livez`, `/readyz` and `/metrics`.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
 
-/// What has to be so before the operator is ready, what is missing of it, and what is worth knowing although it is ready.
+/// Tracks what the operator needs before it is ready, and notes that do not affect readiness.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<Mutex<Lines>>);
 
@@ -18,12 +18,12 @@ struct Lines {
 }
 
 impl Readiness {
-    /// Names something that is missing, and why.
+    /// Marks a requirement as missing, with the reason.
     pub fn missing(&self, what: &'static str, why: impl Into<String>) {
         self.lines().parts.insert(what, Some(why.into()));
     }
 
-    /// Names something that is there.
+    /// Marks a requirement as met.
     pub fn there(&self, what: &'static str) {
         self.lines().parts.insert(what, None);
     }
@@ -33,7 +33,7 @@ impl Readiness {
         self.lines().notes.insert(what.into(), state);
     }
 
-    /// Whether everything is there, and a line for each thing.
+    /// Returns whether every requirement is met, and a line for each of them.
     pub fn report(&self) -> (bool, String) {
         let state = self.lines();
         let parts = state.parts.iter().map(|(what, missing)| match missing {
@@ -53,12 +53,12 @@ impl Readiness {
     }
 }
 
-/// What the server shows.
+/// State of the admin server.
 #[derive(Clone)]
 pub struct Admin {
-    /// Whether the operator is ready.
+    /// The source of `/readyz`.
     pub readiness: Readiness,
-    /// Makes the text of `/metrics`.
+    /// Renders the text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Admin {
     }
 }
 
-/// The routes.
+/// Returns the routes of the admin server.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_shown_and_does_not_make_the_operator_unready() {
+    fn note_is_shown_and_does_not_affect_readiness() {
         let readiness = Readiness::default();
         readiness.there("stores");
         readiness.note("token audience vault", Ok(()));

@@ -255,7 +255,8 @@ mod tests {
 
     const TOKEN: &str = "CANARY";
 
-    /// An API server that mints tokens and answers a presented one with that status; none: it never answers.
+    /// Creates an API server that mints tokens with status `minting` and answers a presented token
+    /// with `presenting`. Without `presenting`, it never answers.
     fn server(minting: u16, presenting: Option<u16>) -> Client {
         let answer = move |request: Request<Body>| async move {
             let path = request.uri().path().to_owned();
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_token_that_is_refused_with_401_proves_its_audience() {
+    async fn only_status_401_proves_an_audience() {
         assert_eq!(proven(201, Some(401)).await, Ok(()));
         assert_eq!(proven(201, Some(200)).await, Err(Unusable::Accepted));
         for presenting in [Some(403), Some(404), Some(429), Some(500), Some(302), None] {
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_audience_that_becomes_one_of_the_api_server_is_disabled() {
+    async fn audience_that_the_api_server_starts_to_accept_is_disabled() {
         let audiences = Audiences::new(["vault".to_owned()]);
         let account = ("lockstep-system", "lockstep");
         let (good, bad) = (server(201, Some(401)), server(201, Some(200)));
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_allowed_or_reserved_is_never_minted() {
+    async fn no_token_is_minted_for_reserved_or_unlisted_audiences() {
         let reserved = "https://kubernetes.default.svc";
         let audiences = Arc::new(Audiences::new(["vault".to_owned(), reserved.to_owned()]));
         let client = server(201, Some(401));

@@ -1,4 +1,4 @@
-//! What every reconcile shares.
+//! State that all reconciles share.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,45 +32,46 @@ use crate::{
     wake::WakeQueue,
 };
 
-/// What every reconcile shares.
+/// State that all reconciles share.
 pub struct Shared {
     /// The client of the API server.
     pub client: Client,
-    /// The account that this process is to the API server.
+    /// The account that this process uses at the API server.
     pub account: Arc<Account>,
-    /// The audiences that tokens are minted with.
+    /// The audiences that tokens may be requested with.
     pub audiences: Arc<Audiences>,
     /// Writes Secrets.
     pub writer: SecretWriter,
     /// Restarts workloads.
     pub workloads: Workloads,
-    /// The proof that the policy for leases holds.
+    /// The proof that the policy for leases is enforced.
     pub lease_proof: LeaseProof,
-    /// Makes the checks between the waves of rollouts.
+    /// Runs the checks between the waves of rollouts.
     pub verifier: Verifier,
     /// Publishes events.
     pub recorder: Recorder,
     /// Clients of stores.
     pub clients: Clients,
-    /// Who depends on whom.
+    /// Dependencies between SyncedSecrets, stores, credentials and namespaces.
     pub index: Arc<RwLock<Index>>,
-    /// What is remembered about each object.
+    /// The in-memory state of each SyncedSecret.
     pub objects: Arc<Objects>,
-    /// What is measured.
+    /// Metrics of the controller.
     pub metrics: Metrics,
     /// The key of fingerprints.
     pub key: FingerprintKey,
-    /// Where the time comes from.
+    /// The wall clock.
     pub clock: SharedClock,
-    /// Where the time comes from by which pods are given their deadlines.
+    /// A clock that is never set. Deadlines of pods use it, so that setting the wall clock does not
+    /// make them fail.
     pub steady: SharedClock,
     /// Settings that decisions depend on.
     pub settings: Settings,
-    /// Slots by set of stores.
+    /// Slots for each set of stores.
     pub lanes: Lanes<BTreeSet<StoreKey>>,
-    /// Threads for what takes a processor.
+    /// Threads for CPU-bound work.
     pub compute: Places,
-    /// Places for SyncedSecrets with large values.
+    /// Slots for SyncedSecrets with large values.
     pub large: Large,
     /// Slots for writes to the API server.
     pub writes: Slots,
@@ -78,11 +79,11 @@ pub struct Shared {
     pub may_write: AtomicBool,
     /// Whether the admission policy was proven.
     pub policy_proven: AtomicBool,
-    /// Objects to look at again, by the namespace that a controller watches (`None`: all).
+    /// Objects to reconcile again, by the namespace that a controller watches (`None`: all).
     pub wake: BTreeMap<Option<String>, WakeQueue<ObjectKey>>,
     /// Stores to check.
     pub checks: WakeQueue<StoreKey>,
-    /// What stores tell of changes.
+    /// Change events from stores.
     pub events: Events,
 }
 
@@ -93,12 +94,12 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// The index, to ask.
+    /// Locks the index for reading.
     pub fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The index, to change.
+    /// Locks the index for writing.
     pub fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +114,7 @@ impl Shared {
         }
     }
 
-    /// Has objects looked at again because something they depend on changed.
+    /// Reconciles objects again because one of their dependencies changed.
     pub fn wake(&self, keys: BTreeSet<ObjectKey>) {
         if keys.is_empty() {
             return;
@@ -122,8 +123,8 @@ impl Shared {
         self.enqueue(keys);
     }
 
-    /// Has objects synced because a store told that a value of theirs may have changed: ahead of others, where it is known
-    /// which one.
+    /// Syncs objects because a store reported that one of their values may have changed. If the
+    /// value is known (`any` is false), they go ahead of other objects.
     pub fn hint(&self, keys: BTreeSet<ObjectKey>, any: bool) {
         let uids: Vec<_> = {
             let index = self.index();
@@ -137,7 +138,7 @@ impl Shared {
         self.enqueue(keys);
     }
 
-    /// Has an object looked at, without anything that it depends on having changed.
+    /// Reconciles an object again although none of its dependencies changed.
     pub fn wake_quietly(&self, key: ObjectKey) {
         self.enqueue(BTreeSet::from([key]));
     }
@@ -154,7 +155,8 @@ impl Shared {
         }
     }
 
-    /// Checks every store again, and wakes the SyncedSecrets that depend on them. With `new_login`, every store logs in again.
+    /// Checks every store again, and wakes the SyncedSecrets that depend on them. With `new_login`,
+    /// every store logs in again.
     pub async fn recheck_stores(&self, new_login: bool) {
         let stores = self.index().store_keys();
         if new_login {
@@ -169,15 +171,15 @@ impl Shared {
         }
     }
 
-    /// The client of a store.
+    /// Returns the client of a store.
     ///
     /// # Errors
-    /// What making it fails with.
+    /// When the client cannot be created.
     pub async fn provider(&self, key: &StoreKey) -> Result<Arc<dyn Provider>, ProviderError> {
         let (config, revision, namespace) = {
             let index = self.index();
             let Some((config, revision)) = index.store_config(key) else {
-                // it was there when the plan was made; the deletion wakes the object again
+                // The store existed when the plan was made. Its deletion wakes the object again.
                 return Err(ProviderError::new(
                     ErrorKind::ConfigInvalid,
                     Operation::Configure,

@@ -1,5 +1,8 @@
-//! What stores tell of changes: one task for each store that has events listens, wakes who is concerned, and acknowledges
-//! what has been dealt with. What is told is a hint; whether anything changed, the next read finds out.
+//! Handles change events from stores.
+//!
+//! One task for each store with events listens, wakes the SyncedSecrets that a message concerns,
+//! and acknowledges messages that are handled. A message is only a hint: the next read finds out
+//! whether a value changed.
 
 pub(crate) mod listen;
 
@@ -17,27 +20,28 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{index::ObjectKey, tasks::Tasks};
 
-/// Bounds for pending messages. A queue of SQS has up to 120,000 in flight; those that are forgotten
-/// here are delivered again.
+/// Limits of the pending messages of each store. An SQS queue has up to 120,000 messages in flight,
+/// and each costs a few hundred bytes here. A message that is dropped is delivered again.
 const CAPACITY: Capacity = Capacity {
     messages: 10_000,
     bytes: 16 << 20,
 };
 
-/// What stores tell of changes.
+/// Listeners of all stores, and their pending messages.
 #[derive(Debug)]
 pub struct Events {
     tasks: Tasks,
     pending: Mutex<PendingMessages<StoreKey, ObjectKey>>,
     running: Mutex<HashMap<StoreKey, Listener>>,
-    /// What does not work at the moment, and why.
+    /// Current failures and their reasons.
     troubles: Mutex<BTreeMap<(StoreKey, Doing), String>>,
-    /// The namespaces whose SyncedSecrets are not listed yet: until all are, nobody knows whom a message concerns.
+    /// The namespaces whose SyncedSecrets are listed. Until all are listed, it is unknown which
+    /// objects a message concerns.
     listed: watch::Sender<BTreeSet<Option<String>>>,
     scopes: usize,
 }
 
-/// What a listener does.
+/// The two activities of a listener that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Doing {
     Hearing,
@@ -46,10 +50,10 @@ enum Doing {
 
 #[derive(Debug)]
 struct Listener {
-    /// The state of the store that it listens with.
+    /// The revision of the store's configuration that it listens with.
     revision: String,
     token: CancellationToken,
-    /// Something is to be acknowledged.
+    /// Notified when there are messages to acknowledge.
     done: Arc<Notify>,
 }
 
@@ -58,7 +62,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Events {
-    /// Nobody listens yet; so many namespaces, or all as one, are to be listed first.
+    /// Creates the state without listeners. `scopes` is the number of lists to wait for: one for
+    /// each namespace, or one for all.
     pub fn new(tasks: Tasks, scopes: usize) -> Self {
         Self {
             tasks,
@@ -70,14 +75,15 @@ impl Events {
         }
     }
 
-    /// Every SyncedSecret of a namespace, or of all, is known.
+    /// Records that every SyncedSecret of a namespace, or of all namespaces, is listed.
     pub fn listed(&self, scope: Option<&str>) {
         self.listed
             .send_if_modified(|listed| listed.insert(scope.map(str::to_owned)));
     }
 
-    /// Ends the listeners that are not wanted, and begins those that are missing. What is wanted is asked for under the lock:
-    /// whoever asked before a store was deleted and came to it after would begin anew what was ended.
+    /// Stops the listeners that are no longer wanted and starts those that are missing. `wanted` is
+    /// called under the lock. Otherwise, a caller that evaluated it before a store was deleted
+    /// could restart the listener of that store.
     fn follow_wanted(
         &self,
         wanted: impl FnOnce() -> BTreeMap<StoreKey, String>,
@@ -95,7 +101,8 @@ impl Events {
             keep
         });
         for store in &ended {
-            // its receipts may be of another queue: what they stood for is given out again
+            // Its receipts may belong to another queue. Its unacknowledged messages are delivered
+            // again.
             lock(&self.pending).forget(store);
             self.forget_troubles(store);
         }
@@ -116,7 +123,7 @@ impl Events {
         }
     }
 
-    /// Ends the listener of a deleted store and forgets what the store reported.
+    /// Stops the listener of a deleted store and drops its pending messages.
     pub fn forget(&self, store: &StoreKey) {
         if let Some(listener) = lock(&self.running).remove(store) {
             listener.token.cancel();
@@ -125,7 +132,7 @@ impl Events {
         self.forget_troubles(store);
     }
 
-    /// What does not work at the moment with a store's events, as a sentence that goes on after another one.
+    /// Returns what currently fails for a store's events, as a sentence to append to another one.
     pub fn trouble(&self, store: &StoreKey) -> Option<String> {
         let troubles = lock(&self.troubles);
         let all: Vec<&str> = [Doing::Hearing, Doing::Acknowledging]
@@ -136,7 +143,7 @@ impl Events {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Notes why something does not work, or that it does; answers whether that is new.
+    /// Sets or clears the failure of an activity. Returns whether that changed it.
     fn set_trouble(&self, store: &StoreKey, doing: Doing, trouble: Option<&str>) -> bool {
         let mut troubles = lock(&self.troubles);
         let key = (store.clone(), doing);
@@ -147,29 +154,29 @@ impl Events {
         before.as_deref() != trouble
     }
 
-    /// Forgets what does not work.
+    /// Clears the failures of a store.
     fn forget_troubles(&self, store: &StoreKey) {
         for doing in [Doing::Hearing, Doing::Acknowledging] {
             self.set_trouble(store, doing, None);
         }
     }
 
-    /// Whether a message concerns the object.
+    /// Whether a pending message concerns the object.
     pub fn concern(&self, object: &ObjectKey) -> bool {
         lock(&self.pending).concerns(object)
     }
 
-    /// These objects are woken.
+    /// Records that these objects were woken.
     fn wake(&self, objects: &BTreeSet<ObjectKey>) {
         lock(&self.pending).wake(objects, Instant::now());
     }
 
-    /// When the object was woken the last time, until it has settled since.
+    /// Returns when the object was last woken, or `None` if it settled since.
     pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
         lock(&self.pending).woken_at(object)
     }
 
-    /// A sync of the object begins.
+    /// Records that a sync of the object starts.
     pub fn begin(&self, object: &ObjectKey) {
         lock(&self.pending).begin(object);
     }
@@ -184,12 +191,12 @@ impl Events {
         lock(&self.pending).version_hints(object, now, is_read)
     }
 
-    /// What a message says of a version did not hold.
+    /// Records that the version in a message is wrong.
     pub fn refute(&self, message: u64) {
         lock(&self.pending).refute(message);
     }
 
-    /// A sync of the object ended, and what it found is durable or not.
+    /// Records that a sync of the object ended, and whether its result is durable.
     pub fn end(&self, object: &ObjectKey, settled: bool) {
         let stores = {
             let mut pending = lock(&self.pending);
@@ -199,7 +206,7 @@ impl Events {
         self.notify(&stores);
     }
 
-    /// No message concerns the object any more.
+    /// Drops the object from all messages.
     pub fn settle(&self, object: &ObjectKey) {
         let stores = {
             let mut pending = lock(&self.pending);
@@ -234,8 +241,8 @@ mod tests {
         }
     }
 
-    /// What was begun for these stores, each of that revision; what is wanted is asked for while nobody else can begin or end
-    /// anything.
+    /// Returns the listeners that are started for these stores and revisions, and checks that no
+    /// other call runs meanwhile.
     fn follow(events: &Events, wanted: &[(&str, &str)]) -> Vec<(StoreKey, CancellationToken)> {
         let begun = Mutex::new(Vec::new());
         events.follow_wanted(

@@ -1,4 +1,4 @@
-//! Places that are given to namespaces in turn, so that none of them waits for all the work of another.
+//! Slots that namespaces take in turn, so that no namespace waits for all the work of another.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,22 +8,22 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// A number of places.
+/// A fixed number of slots, shared fairly between namespaces.
 #[derive(Debug, Clone)]
 pub struct Places(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
     free: usize,
-    /// How many places one namespace has at most.
+    /// Maximum number of slots of one namespace.
     most: usize,
     taken: BTreeMap<String, usize>,
     waiting: BTreeMap<String, VecDeque<oneshot::Sender<Place>>>,
-    /// Whose turn it was last.
+    /// The namespace that was served last.
     last: String,
 }
 
-/// A taken place; it is free again when this is dropped.
+/// A slot that is taken. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Place(Option<(Places, String)>);
 
@@ -48,7 +48,7 @@ impl Queue {
         }
     }
 
-    /// The first of the next namespace that may take a place.
+    /// Removes the first waiter of the next namespace that may take a slot.
     fn next(&mut self) -> Option<(String, oneshot::Sender<Place>)> {
         let after = (Bound::Excluded(self.last.clone()), Bound::Unbounded);
         let mut all = self.waiting.range(after).chain(&self.waiting);
@@ -63,7 +63,7 @@ impl Queue {
 }
 
 impl Places {
-    /// So many places, of which one namespace has at most `most` at the same time.
+    /// Creates `count` slots. One namespace takes at most `most` of them at the same time.
     pub fn new(count: usize, most: usize) -> Self {
         Self(Arc::new(Mutex::new(Queue {
             free: count.max(1),
@@ -78,7 +78,8 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place. Namespaces take turns; within one, whoever came first is first.
+    /// Waits for a slot. Namespaces take turns; within a namespace, waiters are served in order of
+    /// arrival.
     pub async fn acquire(&self, namespace: &str) -> Place {
         let waiting = {
             let mut queue = self.lock();
@@ -94,12 +95,12 @@ impl Places {
                 .push_back(sender);
             receiver
         };
-        // the sender is dropped only together with the queue, which this handle keeps alive
+        // The sender is dropped only together with the queue, which this handle keeps alive.
         waiting.await.unwrap_or(Place(None))
     }
 
-    /// Does work on a thread of its own, in the namespace's turn. The place is free when the work has ended, also where nobody
-    /// waits for it any more.
+    /// Runs work on its own thread when it is the namespace's turn. The slot is freed when the work
+    /// ends, even if the caller stopped waiting.
     pub async fn run<T: Send + 'static>(
         &self,
         namespace: &str,
@@ -114,13 +115,13 @@ impl Places {
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // the runtime ends, and whoever waits with it
+                // The runtime is shutting down, and the caller with it.
                 Err(_) => futures::future::pending().await,
             },
         }
     }
 
-    /// Takes a place back, and gives out whatever is free.
+    /// Returns a slot and hands out all free slots.
     fn release(&self, namespace: &str) {
         self.lock().give_back(namespace);
         loop {
@@ -131,7 +132,7 @@ impl Places {
                 (next, to)
             };
             if let Err(mut place) = to.send(Place(Some((self.clone(), next.clone())))) {
-                // nobody waits there any more
+                // The waiter is gone.
                 place.0 = None;
                 self.lock().give_back(&next);
             }
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_namespace_has_its_share_and_no_more() {
+    async fn namespace_takes_no_more_than_its_share() {
         let places = Places::new(4, 2);
         let hostile = (places.acquire("hostile").await, places.acquire("hostile").await);
         let mut third = Box::pin(places.acquire("hostile"));
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_leaves_the_place_to_the_next() {
+    async fn cancelled_waiter_leaves_its_slot_to_the_next() {
         let places = Places::new(1, 1);
         let first = places.acquire("a").await;
         let gone = {
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_keeps_its_place_until_it_ends() {
+    async fn work_keeps_its_slot_until_it_ends() {
         let places = Places::new(1, 1);
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let work = Box::pin(places.run("a", move || wait.recv()));

@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_ends_where_it_becomes_too_large() {
+    async fn fetch_stops_at_the_size_limit() {
         let backend = backend(100, 1 << 20);
         backend.set_latency(Duration::from_millis(5));
         let meter = Meter::new(Large::default(), "hostile");
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_be_read_is_read_whole_and_in_one_place() {
+    async fn everything_within_the_limit_is_read_in_one_slot() {
         for (count, bytes, large) in [
             (3, 10, false),
             (3, 1 << 20, true),
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_ones_wait_for_each_other_and_small_ones_for_nobody() {
+    async fn only_large_synced_secrets_wait_for_each_other() {
         let large = Large::default();
         let mut hostile = Vec::new();
         for namespace in ["a", "b", "c"] {
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_search_counts_what_it_finds() {
+    async fn search_results_count_towards_the_limit() {
         let backend = backend(10, 1 << 20);
         let plan = searches([""]);
         let meter = Meter::new(Large::default(), "hostile");

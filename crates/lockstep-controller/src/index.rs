@@ -1,4 +1,5 @@
-//! Who depends on whom: a plain struct that watches feed and reconciles ask, without a cluster and without `async`.
+//! Dependencies between objects. Watches update this plain struct and reconciles query it, without
+//! a cluster and without `async`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,14 +25,14 @@ use lockstep_provider::{EndpointPolicy, Locator, ProviderError, Registry, StoreC
 /// Namespace and name of a SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
-    /// The namespace.
+    /// The namespace of the SyncedSecret.
     pub namespace: Arc<str>,
-    /// The name.
+    /// The name of the SyncedSecret.
     pub name: Arc<str>,
 }
 
 impl ObjectKey {
-    /// The key of an object.
+    /// Creates a key from a namespace and a name.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.into(),
@@ -39,7 +40,7 @@ impl ObjectKey {
         }
     }
 
-    /// The key of a SyncedSecret.
+    /// Returns the key of a SyncedSecret.
     pub fn of(object: &SyncedSecret) -> Self {
         Self::new(
             object.metadata.namespace.as_deref().unwrap_or_default(),
@@ -57,39 +58,40 @@ impl fmt::Display for ObjectKey {
 /// A Secret or ConfigMap that a store reads credentials or certificates from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialKey {
-    /// Secret or ConfigMap.
+    /// Whether it is a Secret or a ConfigMap.
     pub kind: CredentialKind,
-    /// Its namespace.
+    /// The namespace of the object.
     pub namespace: String,
-    /// Its name.
+    /// The name of the object.
     pub name: String,
 }
 
-/// A store, as the API server has it.
+/// A store as it is in the API server.
 #[derive(Debug, Clone)]
 pub struct StoreEntry {
-    /// Its uid.
+    /// The uid of the store.
     pub uid: String,
-    /// Its generation.
+    /// The generation of its spec.
     pub generation: i64,
-    /// Its backend.
+    /// The backend and its configuration.
     pub provider: StoreProvider,
-    /// Its budget.
+    /// The request budget.
     pub limits: Limits,
-    /// Where it hears of changes.
+    /// The source of change events.
     pub events: Option<StoreEvents>,
-    /// Who may use it; `None` for a SecretStore, which its whole namespace may use.
+    /// The namespaces that may use it. `None` for a SecretStore, which its whole namespace may use.
     pub access: Option<Vec<Access>>,
 }
 
 #[derive(Debug, Clone)]
 struct StoreState {
     entry: Arc<StoreEntry>,
-    /// Parses its keys.
+    /// Parses the keys of its secrets.
     locator: Result<Arc<dyn Locator>, ProviderError>,
-    /// Counts changes of its credentials, so that a client made from older ones is not used again.
+    /// Counts changes of its credentials, so that a client created from older credentials is not
+    /// used again.
     epoch: u64,
-    /// What it reads credentials from.
+    /// The objects that it reads credentials from.
     credentials: BTreeSet<CredentialKey>,
 }
 
@@ -104,18 +106,18 @@ struct ObjectState {
     uid: String,
     created: String,
     target: String,
-    /// Whether it has written that Secret.
+    /// Whether it has written its target Secret.
     holds: bool,
-    /// Whether it merges keys into that Secret.
+    /// Whether it merges keys into its target Secret.
     merges: bool,
     stores: BTreeSet<StoreKey>,
-    /// What it reads from them.
+    /// The values that it reads from each store.
     interests: BTreeSet<(StoreKey, Interest)>,
-    /// The store whose turns it takes, and where it sits there.
+    /// The primary store and the batch key in it.
     batch_key: Option<(StoreKey, BatchKey)>,
 }
 
-/// Everything that the watches have told.
+/// Everything that the watches reported.
 #[derive(Debug, Default)]
 pub struct Index {
     operator_namespace: String,
@@ -123,9 +125,9 @@ pub struct Index {
     objects: HashMap<ObjectKey, ObjectState>,
     by_store: HashMap<StoreKey, BTreeSet<ObjectKey>>,
     by_value: HashMap<(StoreKey, Interest), BTreeSet<ObjectKey>>,
-    /// What is searched for in each store.
+    /// The searches in each store.
     searches: HashMap<StoreKey, BTreeSet<Interest>>,
-    /// How many sit at each batch key of the stores that lead.
+    /// The number of SyncedSecrets for each batch key of each primary store.
     members: HashMap<StoreKey, HashMap<BatchKey, usize>>,
     by_target: HashMap<(Arc<str>, String), BTreeSet<ObjectKey>>,
     by_namespace: HashMap<Arc<str>, BTreeSet<ObjectKey>>,
@@ -133,11 +135,11 @@ pub struct Index {
     by_credential: HashMap<CredentialKey, BTreeSet<StoreKey>>,
     credentials: HashMap<CredentialKey, String>,
     namespaces: HashMap<String, NamespaceState>,
-    /// Whether SecretStores may use loopback addresses, as in tests.
+    /// Whether SecretStores may use loopback addresses, for tests.
     allow_local_endpoints: bool,
 }
 
-/// The store that a reference in a namespace means.
+/// Resolves a store reference in a namespace.
 pub fn store_key(namespace: &str, reference: &StoreRef) -> StoreKey {
     StoreKey {
         kind: reference.kind,
@@ -147,7 +149,7 @@ pub fn store_key(namespace: &str, reference: &StoreRef) -> StoreKey {
 }
 
 impl Index {
-    /// An empty index of an operator that lives in that namespace.
+    /// Creates an empty index for an operator in this namespace.
     pub fn new(operator_namespace: &str) -> Self {
         Self {
             operator_namespace: operator_namespace.to_owned(),
@@ -155,26 +157,28 @@ impl Index {
         }
     }
 
-    /// Lets SecretStores use loopback addresses, for tests.
+    /// Allows SecretStores to use loopback addresses, for tests.
     #[must_use]
     pub fn with_local_endpoints(mut self, allowed: bool) -> Self {
         self.allow_local_endpoints = allowed;
         self
     }
 
-    /// Parses the keys of stores by these providers. Without any, no key of any store is valid.
+    /// Sets the providers that parse the keys of stores. Without them, no key of any store is
+    /// valid.
     #[must_use]
     pub fn with_registry(mut self, registry: Registry) -> Self {
         self.registry = registry;
         self
     }
 
-    /// The namespace that a store's credentials are in.
+    /// Returns the namespace that a store's credentials are in.
     pub fn credential_namespace<'a>(&'a self, store: &'a StoreKey) -> &'a str {
         store.namespace.as_deref().unwrap_or(&self.operator_namespace)
     }
 
-    /// Takes in a SyncedSecret; answers which others have to look again, because they want the same Secret.
+    /// Adds or replaces a SyncedSecret. Returns the others that must be reconciled because they
+    /// have the same target Secret.
     pub fn apply_object(&mut self, object: &SyncedSecret) -> BTreeSet<ObjectKey> {
         let key = ObjectKey::of(object);
         let target = spec::target_name(&key.name, &object.spec.target).to_owned();
@@ -237,7 +241,8 @@ impl Index {
         wake
     }
 
-    /// Forgets a SyncedSecret; answers which others have to look again, because they want the same Secret.
+    /// Removes a SyncedSecret. Returns the others that must be reconciled because they have the
+    /// same target Secret.
     pub fn delete_object(&mut self, key: &ObjectKey) -> BTreeSet<ObjectKey> {
         let Some(state) = self.objects.remove(key) else {
             return BTreeSet::new();
@@ -281,7 +286,8 @@ impl Index {
         }
     }
 
-    /// Who reads a value of a store that has these names, or may find it.
+    /// Returns the objects that read, or may find by a search, a value of the store with one of
+    /// these names.
     pub fn readers(&self, store: &StoreKey, names: &[String]) -> BTreeSet<ObjectKey> {
         let keys = names.iter().cloned().map(Interest::Key);
         let searches = self.searches.get(store).into_iter().flatten();
@@ -293,12 +299,12 @@ impl Index {
             .collect()
     }
 
-    /// The uid of a SyncedSecret.
+    /// Returns the uid of a SyncedSecret.
     pub fn uid(&self, key: &ObjectKey) -> Option<&str> {
         self.objects.get(key).map(|state| state.uid.as_str())
     }
 
-    /// The stores that hear of changes, and the name of the state that each is in.
+    /// Returns the stores with change events, each with the revision of its configuration.
     pub fn listening(&self) -> BTreeMap<StoreKey, String> {
         let hears = |key: &&StoreKey| {
             self.stores
@@ -327,7 +333,7 @@ impl Index {
         }
     }
 
-    /// The SyncedSecrets of a namespace, or all.
+    /// Returns the SyncedSecrets of a namespace, or all.
     pub fn objects(&self, namespace: Option<&str>) -> Vec<ObjectKey> {
         match namespace {
             Some(namespace) => self
@@ -341,7 +347,7 @@ impl Index {
         }
     }
 
-    /// Takes in a store; answers who depends on it, when it changed.
+    /// Adds or replaces a store. If it changed, returns the objects that depend on it.
     pub fn apply_store(&mut self, key: &StoreKey, entry: StoreEntry) -> Option<BTreeSet<ObjectKey>> {
         if self
             .stores
@@ -382,14 +388,14 @@ impl Index {
         Some(self.dependents(key))
     }
 
-    /// Forgets a store; answers who depends on it.
+    /// Removes a store. Returns the objects that depend on it.
     pub fn delete_store(&mut self, key: &StoreKey) -> BTreeSet<ObjectKey> {
         self.unlink_credentials(key);
         self.stores.remove(key);
         self.dependents(key)
     }
 
-    /// The stores of a kind, in a namespace or in all.
+    /// Returns the stores of a kind, in a namespace or in all.
     pub fn stores(&self, kind: StoreKind, namespace: Option<&str>) -> Vec<StoreKey> {
         let wanted = |key: &&StoreKey| {
             key.kind == kind && (namespace.is_none() || key.namespace.as_deref() == namespace)
@@ -397,7 +403,7 @@ impl Index {
         self.stores.keys().filter(wanted).cloned().collect()
     }
 
-    /// The first glob of a store that is malformed, and where it stands.
+    /// Returns the first malformed glob of a store and its location.
     pub fn malformed_glob(&self, key: &StoreKey) -> Option<(String, String)> {
         let access = self.stores.get(key)?.entry.access.as_ref()?;
         access::malformed_glob(access).map(|(place, glob)| (place, glob.to_owned()))
@@ -419,32 +425,33 @@ impl Index {
         }
     }
 
-    /// Who reads from a store.
+    /// Returns the objects that read from a store.
     pub fn dependents(&self, key: &StoreKey) -> BTreeSet<ObjectKey> {
         self.by_store.get(key).cloned().unwrap_or_default()
     }
 
-    /// Whether there is such a SyncedSecret.
+    /// Whether the SyncedSecret exists.
     pub fn has_object(&self, key: &ObjectKey) -> bool {
         self.objects.contains_key(key)
     }
 
-    /// How many objects there are among the SyncedSecrets that take the turns of a store.
+    /// Returns the number of SyncedSecrets whose primary store is this one.
     pub fn count_members(&self, store: &StoreKey) -> usize {
         self.members.get(store).map_or(0, HashMap::len)
     }
 
-    /// The store whose turns a SyncedSecret takes, and where it sits there.
+    /// Returns the primary store of a SyncedSecret and its batch key there.
     pub fn batch_key(&self, key: &ObjectKey) -> Option<(StoreKey, BatchKey)> {
         self.objects.get(key)?.batch_key.clone()
     }
 
-    /// Every Secret and ConfigMap that stores read credentials from.
+    /// Returns every Secret and ConfigMap that stores read credentials from.
     pub fn credential_keys(&self) -> BTreeSet<CredentialKey> {
         self.by_credential.keys().cloned().collect()
     }
 
-    /// Takes in which version of a credential there is; answers the stores whose clients were made from another one.
+    /// Records the current version of a credential. Returns the stores whose clients were created
+    /// from another version.
     pub fn apply_credential(&mut self, key: &CredentialKey, version: &str) -> BTreeSet<StoreKey> {
         let Some(stores) = self.by_credential.get(key).cloned() else {
             return BTreeSet::new();
@@ -462,7 +469,7 @@ impl Index {
         }
     }
 
-    /// Notes which version of a credential was read, where no watch has told yet.
+    /// Records the version of a credential that was read, unless a watch has already reported one.
     pub fn note_credential(&mut self, key: &CredentialKey, version: &str) {
         if self.by_credential.contains_key(key) {
             self.credentials
@@ -471,12 +478,12 @@ impl Index {
         }
     }
 
-    /// Every store.
+    /// Returns the keys of all stores.
     pub fn store_keys(&self) -> Vec<StoreKey> {
         self.stores.keys().cloned().collect()
     }
 
-    /// What a client of the store is made from, and the name of this state of it.
+    /// Returns the configuration for a client of the store, and the revision of that configuration.
     pub fn store_config(&self, key: &StoreKey) -> Option<(StoreConfig, String)> {
         let state = self.stores.get(key)?;
         let config = StoreConfig {
@@ -492,8 +499,8 @@ impl Index {
         ))
     }
 
-    /// Takes in a namespace; answers which SyncedSecrets have to look again, because its labels or its end decide
-    /// about them.
+    /// Adds or replaces a namespace. Returns the SyncedSecrets that must be reconciled because they
+    /// depend on its labels or on its termination.
     pub fn apply_namespace(
         &mut self,
         name: &str,
@@ -502,7 +509,7 @@ impl Index {
     ) -> BTreeSet<ObjectKey> {
         let state = NamespaceState { labels, terminating };
         let before = self.namespaces.insert(name.to_owned(), state.clone());
-        // a namespace that is seen for the first time changes something too: until now no selector matched it
+        // A namespace that is new also counts as a change: no selector matched it until now.
         if before.as_ref() == Some(&state) {
             return BTreeSet::new();
         }
@@ -525,12 +532,12 @@ impl Index {
         })
     }
 
-    /// Forgets a namespace. From now on no selector matches it.
+    /// Removes a namespace. No selector matches it from now on.
     pub fn delete_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
     }
 
-    /// What a reconcile of this object needs to know.
+    /// Returns the view of the cluster that a reconcile of this object needs.
     pub fn view_of(&self, key: &ObjectKey, object: &SyncedSecret) -> ClusterView {
         let namespace = self.namespaces.get(key.namespace.as_ref());
         let views = spec::store_refs(&object.spec)
@@ -549,7 +556,7 @@ impl Index {
         }
     }
 
-    /// What of a store a namespace is granted; `None` where there is no such store.
+    /// Returns the access of a namespace to a store, or `None` if the store does not exist.
     pub fn grant(&self, namespace: &str, reference: &StoreRef) -> Option<Grant> {
         let entry = &self.stores.get(&store_key(namespace, reference))?.entry;
         let Some(access) = &entry.access else {
@@ -578,7 +585,7 @@ impl Index {
             .iter()
             .filter(|other| *other != key)
             .filter_map(|other| Some((other, self.objects.get(other)?)))
-            // several can merge into one Secret: the API server tells which keys are whose
+            // Several can merge into one Secret: the API server records the owner of each key.
             .filter(|(_, other)| !(own.merges && other.merges))
             .map(|(other, state)| rank(other, state))
             .filter(|other| *other < own_rank)

@@ -80,7 +80,7 @@ const FIRST: &str = "2026-01-01T00:00:00Z";
 const LATER: &str = "2026-01-02T00:00:00Z";
 
 #[test]
-fn a_changed_store_wakes_who_reads_from_it_and_nobody_else() {
+fn changed_store_wakes_only_its_readers() {
     let mut index = Index::new("lockstep-system");
     index.apply_object(&object("a", None, ("vault", StoreKind::SecretStore), FIRST));
     index.apply_object(&object("b", None, ("other", StoreKind::SecretStore), FIRST));
@@ -101,7 +101,7 @@ fn a_changed_store_wakes_who_reads_from_it_and_nobody_else() {
 }
 
 #[test]
-fn a_changed_credential_makes_a_new_client_and_the_first_sight_of_it_does_not() {
+fn only_a_changed_credential_causes_a_new_client() {
     let mut index = Index::new("lockstep-system");
     index.apply_store(&own_store(), entry(1, None));
     let credential = CredentialKey {
@@ -123,7 +123,7 @@ fn a_changed_credential_makes_a_new_client_and_the_first_sight_of_it_does_not() 
 }
 
 #[test]
-fn credentials_of_a_cluster_store_are_in_the_operators_namespace() {
+fn cluster_store_credentials_are_in_the_operator_namespace() {
     let mut index = Index::new("lockstep-system");
     index.apply_store(&cluster_store(), entry(1, Some(vec![])));
     assert_eq!(
@@ -133,7 +133,7 @@ fn credentials_of_a_cluster_store_are_in_the_operators_namespace() {
 }
 
 #[test]
-fn the_older_of_two_with_one_target_wins_and_the_younger_wakes_when_it_goes() {
+fn older_object_wins_the_target_and_its_deletion_wakes_the_other() {
     let mut index = Index::new("lockstep-system");
     let old = object("old", Some("shared"), ("vault", StoreKind::SecretStore), FIRST);
     let young = object("young", Some("shared"), ("vault", StoreKind::SecretStore), LATER);
@@ -147,7 +147,7 @@ fn the_older_of_two_with_one_target_wins_and_the_younger_wakes_when_it_goes() {
 }
 
 #[test]
-fn who_has_written_a_secret_keeps_it_also_from_an_older_one_that_wants_it_later() {
+fn writer_keeps_its_secret_when_an_older_object_targets_it() {
     let mut index = Index::new("lockstep-system");
     let store = ("vault", StoreKind::SecretStore);
     let mut holder = object("holder", Some("shared"), store, "2026-02-01T00:00:00Z");
@@ -170,14 +170,14 @@ fn who_has_written_a_secret_keeps_it_also_from_an_older_one_that_wants_it_later(
             name: "holder".into()
         })
     );
-    // when it goes, or turns to another Secret, the other is woken
+    // When the holder is deleted or changes its target, the other one is woken.
     holder.spec.target.name = Some("another".into());
     assert_eq!(index.apply_object(&holder), keys(&["older"]));
     assert_eq!(rival(&index, &older), None);
 }
 
 #[test]
-fn labels_of_a_namespace_decide_about_cluster_stores_only() {
+fn namespace_labels_affect_only_cluster_stores() {
     let mut index = Index::new("lockstep-system");
     let object_a = object("a", None, ("prod", StoreKind::ClusterSecretStore), FIRST);
     index.apply_object(&object_a);
@@ -199,7 +199,7 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
     let may = |index: &Index| {
         let around = index.view_of(&ObjectKey::of(&object_a), &object_a);
         let reads = around.views.values().next().unwrap().grant.allows(&at("shop/a"));
-        // what was made before is renewed by this, whatever the spec says by now
+        // A renewal uses the store that issued the credential, even if the spec has changed since.
         let store = object_a.spec.secret_store_ref.as_ref().unwrap();
         let renews = index
             .grant("shop", store)
@@ -221,7 +221,7 @@ fn labels_of_a_namespace_decide_about_cluster_stores_only() {
 }
 
 #[test]
-fn who_reads_a_value_is_found_by_each_of_its_names_and_nobody_else() {
+fn only_readers_of_a_value_are_found_by_its_names() {
     let mut index = Index::new("lockstep-system");
     let reads = |name: &str, spec: serde_json::Value| {
         let mut object = object(name, None, ("vault", StoreKind::SecretStore), FIRST);
@@ -260,7 +260,7 @@ fn who_reads_a_value_is_found_by_each_of_its_names_and_nobody_else() {
 }
 
 #[test]
-fn stores_that_hear_are_named_with_the_state_that_they_are_in() {
+fn listening_stores_have_their_revision() {
     let mut index = Index::new("lockstep-system");
     let hearing = |generation| StoreEntry {
         events: Some(StoreEvents {
@@ -280,7 +280,7 @@ fn stores_that_hear_are_named_with_the_state_that_they_are_in() {
 }
 
 #[test]
-fn a_namespace_that_is_not_known_matches_no_selector() {
+fn unknown_namespace_matches_no_selector() {
     let everyone: Access = serde_json::from_value(serde_json::json!({
         "namespaces": { "selector": { "matchLabels": {} } }, "keys": ["**"],
     }))

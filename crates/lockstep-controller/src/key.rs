@@ -1,4 +1,5 @@
-//! The key of every fingerprint: made once, kept in an immutable Secret of the operator's namespace.
+//! The key of all fingerprints. It is created once and kept in an immutable Secret in the
+//! operator's namespace.
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, api::PostParams};
@@ -9,35 +10,35 @@ pub const KEY_NAME: &str = "lockstep-fingerprint-key";
 
 const FIELD: &str = "key";
 
-/// Why there is no key.
+/// The reason why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The API server could not be asked.
+    /// The request to the API server failed.
     #[error(
         "Secret \"{KEY_NAME}\" in namespace \"{namespace}\" could not be {action}: the API server answered {code}"
     )]
     Api {
-        /// The namespace.
+        /// The namespace of the Secret.
         namespace: String,
-        /// Read or created.
+        /// What failed: reading or creating.
         action: &'static str,
-        /// The status code; 0 when there was no answer.
+        /// The status code, or 0 without a response.
         code: u16,
     },
-    /// The Secret holds no usable key.
+    /// The Secret does not contain a usable key.
     #[error(
         "Secret \"{KEY_NAME}\" in namespace \"{0}\" holds no key of 32 bytes or more; delete it, and lockstep makes a new one"
     )]
     Malformed(String),
-    /// The machine has no randomness.
+    /// The system's random number generator failed.
     #[error("the operating system gave no random bytes")]
     Random,
 }
 
-/// Reads the key, or makes it. Two operators that start at once end with the same one.
+/// Reads the key, or creates it. Two operators that start at the same time get the same key.
 ///
 /// # Errors
-/// When the API server refuses, or the Secret holds something else.
+/// When the API server rejects a request, or the Secret contains something else.
 pub async fn load_or_create(client: &Client, namespace: &str) -> Result<FingerprintKey, KeyError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let failed = |action, error: &kube::Error| KeyError::Api {
@@ -69,7 +70,7 @@ pub async fn load_or_create(client: &Client, namespace: &str) -> Result<Fingerpr
         secret.metadata.name = Some(KEY_NAME.to_owned());
         match api.create(&PostParams::default(), &secret).await {
             Ok(_) => tracing::info!(namespace, name = KEY_NAME, "made the fingerprint key"),
-            // another operator was faster: read its key
+            // Another operator created it first: read its key.
             Err(error) if code(&error) == 409 => {}
             Err(error) => return Err(failed("created", &error)),
         }

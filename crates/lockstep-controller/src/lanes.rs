@@ -1,5 +1,5 @@
-//! Slots with an order: objects that were never synced go before refreshes, and objects that read the same key go beside
-//! each other, so that it is read once for them all.
+//! Ordered slots. Objects that were never synced go before refreshes. Objects that read the same
+//! key are adjacent, so that one read serves them all.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,10 +14,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Who goes first.
+/// The order in which waiters are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Never synced, or asked for by somebody who waits.
+    /// Never synced, or requested by a user who waits.
     High,
     /// A refresh.
     Low,
@@ -30,21 +30,21 @@ const HIGH_IN_A_ROW: u32 = 8;
 /// How long a lane with room waits for the next one to come, each time one has come: those who come in a burst are then let
 /// in by their objects, and not by the order in which they happened to come.
 const GATHER: Duration = Duration::from_millis(2);
-/// How long anybody waits for that at most.
+/// Maximum time that an arrival waits for the end of a burst.
 const GATHER_MAX: Duration = Duration::from_millis(25);
 
-/// Where somebody waits: those at one batch key beside each other, and in the order in which they came.
+/// The position of a waiter: by batch key, then by arrival.
 type Place = (Option<BatchKey>, u64);
 
-/// Those who wait with one priority. They are let in as a lift goes: on from the batch key that was reached last, up to the last one,
-/// and then from the first one on. Who comes to a batch key that has been reached waits for the next round, so that nobody waits
-/// for longer than one.
+/// The waiters of one priority. They are served like by a lift: upwards from the batch key that was
+/// reached last, then again from the first one. A waiter whose batch key was already reached waits
+/// for the next cycle, so that no one waits longer than one cycle.
 #[derive(Debug, Default)]
 struct Line {
     waiting: BTreeMap<Place, oneshot::Sender<Permit>>,
-    /// Who was let in last.
+    /// The position that was served last.
     reached: Place,
-    /// The newest who had come when that batch key was reached.
+    /// The newest arrival at the time when that batch key was reached.
     newest: u64,
     came: u64,
 }
@@ -107,16 +107,16 @@ impl Queue {
     }
 }
 
-/// A number of slots. Those with high priority are served first, up to [`HIGH_IN_A_ROW`].
+/// A fixed number of slots. Waiters with high priority are served first.
 #[derive(Debug, Clone)]
 pub struct Slots(Arc<Mutex<Queue>>);
 
-/// A taken slot; it is free again when this is dropped.
+/// A slot that is taken. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Permit(Option<Slots>);
 
 impl Slots {
-    /// That many slots.
+    /// Creates `count` slots.
     pub fn new(count: usize) -> Self {
         Self(Arc::new(Mutex::new(Queue {
             free: count.max(1),
@@ -128,7 +128,8 @@ impl Slots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot, in the order of who came. Whoever stops waiting loses the place, and nobody loses the slot.
+    /// Waits for a slot in order of arrival. A waiter that is dropped loses its position, and its
+    /// slot goes to the next one.
     pub async fn acquire(&self, priority: Priority) -> Permit {
         let waiting = {
             let mut queue = self.lock();
@@ -139,12 +140,12 @@ impl Slots {
             }
             queue.line(priority).stand(None)
         };
-        // the sender is dropped only together with the queue, which this handle keeps alive
+        // The sender is dropped only together with the queue, which this handle keeps alive.
         waiting.await.unwrap_or(Permit(None))
     }
 
-    /// Waits for a slot beside those of the same batch key. Also where there is room it takes [`GATHER`], so that a burst is
-    /// sorted before it is let in.
+    /// Waits for a slot next to the waiters of the same batch key. Even with free slots it takes
+    /// [`GATHER`], so that a burst is sorted first.
     pub async fn acquire_beside(&self, priority: Priority, batch_key: BatchKey) -> Permit {
         let began = Instant::now();
         let (mut waiting, room) = {
@@ -163,7 +164,7 @@ impl Slots {
         waiting.await.unwrap_or(Permit(None))
     }
 
-    /// Waits until nobody came for [`GATHER`], but no longer than [`GATHER_MAX`].
+    /// Waits until there was no arrival for [`GATHER`], but at most [`GATHER_MAX`].
     async fn quiet(&self, began: Instant) {
         let mut until = began + GATHER;
         while until > Instant::now() {
@@ -173,7 +174,7 @@ impl Slots {
         }
     }
 
-    /// Fills the free slots.
+    /// Hands out the free slots.
     fn let_in(&self) {
         loop {
             let next = {
@@ -192,12 +193,12 @@ impl Slots {
         }
     }
 
-    /// How many wait.
+    /// Returns the number of waiters.
     pub fn waiting(&self) -> usize {
         self.lock().waiting()
     }
 
-    /// Whether somebody waits because every slot is taken.
+    /// Whether there are waiters because every slot is taken.
     pub fn is_full(&self) -> bool {
         let queue = self.lock();
         queue.free == 0 && queue.waiting() > 0
@@ -208,12 +209,12 @@ impl Slots {
         queue.taken == 0 && queue.waiting() == 0
     }
 
-    /// Gives a slot to who waits there; `false` where nobody does any more, and the slot is still to be given.
+    /// Hands a slot to a waiter. Returns `false` if the waiter is gone and the slot is still free.
     fn give(&self, to: oneshot::Sender<Permit>) -> bool {
         match to.send(Permit(Some(self.clone()))) {
             Ok(()) => true,
             Err(mut permit) => {
-                // who stopped waiting hands the slot back without releasing it a second time
+                // The waiter is gone: take the slot back without releasing it twice.
                 permit.0 = None;
                 false
             }
@@ -247,7 +248,8 @@ impl Drop for Permit {
     }
 }
 
-/// Slots by name: one lane for each set of stores, so that a store that hangs holds up only those who need it.
+/// Named slots: one lane for each set of stores, so that a store that hangs blocks only the objects
+/// that need it.
 #[derive(Debug)]
 pub struct Lanes<K> {
     slots: usize,
@@ -255,7 +257,7 @@ pub struct Lanes<K> {
 }
 
 impl<K: Hash + Eq> Lanes<K> {
-    /// Lanes of that many slots each.
+    /// Creates lanes of `slots` slots each.
     pub fn new(slots: usize) -> Self {
         Self {
             slots,
@@ -263,7 +265,7 @@ impl<K: Hash + Eq> Lanes<K> {
         }
     }
 
-    /// The lane of that name. Lanes that nobody uses are forgotten on the way.
+    /// Returns the lane with this name, and removes unused lanes.
     pub fn lane(&self, key: K) -> Slots {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if lanes.len() >= 64 && !lanes.contains_key(&key) {
@@ -272,7 +274,7 @@ impl<K: Hash + Eq> Lanes<K> {
         lanes.entry(key).or_insert_with(|| Slots::new(self.slots)).clone()
     }
 
-    /// How many wait, in all lanes.
+    /// Returns the number of waiters in all lanes.
     pub fn waiting(&self) -> usize {
         self.lanes
             .lock()
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_in_a_burst_is_let_in_by_seats_and_who_comes_alone_soon() {
+    async fn burst_is_served_by_batch_key_and_single_arrival_soon() {
         let slots = Slots::new(2);
         let order = Arc::new(Mutex::new(Vec::new()));
         let enter = |key: &'static str| {
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_seat_that_is_always_taken_again_does_not_keep_others_out() {
+    async fn busy_batch_key_does_not_starve_others() {
         let slots = Slots::new(1);
         let held = slots.acquire(Priority::Low).await;
         let wait = |key: &str| {
@@ -395,7 +397,7 @@ mod tests {
         for _ in 0..20 {
             let (batch_key, permit) = all.next().await.unwrap();
             seen.insert(batch_key);
-            // whoever had a slot, "a" wants another one before it is free again
+            // Before any slot is free again, "a" queues again.
             all.push(wait("a"));
             assert!(all.next().now_or_never().is_none());
             drop(permit);
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_lane_does_not_hold_up_another() {
+    async fn one_lane_does_not_block_another() {
         let lanes = Lanes::new(1);
         let _hung = lanes.lane("a").acquire(Priority::High).await;
         assert!(lanes.lane("a").acquire(Priority::High).now_or_never().is_none());

@@ -1,9 +1,14 @@
 //! The controller: watches, reconciles, writes, and the admin server.
 //!
-//! The parts, in the order in which a change travels: [`watch`] tells the [`index`] and wakes objects, [`executor`]
-//! performs what [`lockstep_core::reconcile`] decides, through [`fetch`], [`kube::secrets`], [`kube::status`] and [`kube::workloads`], [`stores`] checks stores,
-//! [`admin`] shows how all of it goes. [`kube::admission`] proves at the start that the cluster holds the operator to its
-//! limits, [`audiences`] that the tokens that it mints for stores are worth nothing at the API server.
+//! A change travels through the modules in this order:
+//! - [`watch`] updates the [`index`] and wakes objects.
+//! - [`executor`] performs what [`lockstep_core::reconcile`] decides, through [`fetch`],
+//!   [`kube::secrets`], [`kube::status`] and [`kube::workloads`].
+//! - [`stores`] checks stores.
+//! - [`admin`] exposes health and metrics.
+//!
+//! At the start, [`kube::admission`] proves that admission policies restrict the operator, and
+//! [`audiences`] that the API server rejects the tokens that it mints for stores.
 
 pub mod admin;
 pub mod audiences;

@@ -1,4 +1,4 @@
-//! The Secret that a SyncedSecret makes, as Kubernetes reads it.
+//! Serializes the Secret of a SyncedSecret for the API server.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +8,7 @@ use lockstep_api::{CreationPolicy, SyncedSecret, annotation};
 use lockstep_core::{assemble::DesiredSecret, owner::Owner, remote::SecretValue};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-/// A Secret. `D` is its data: [`Base64Data`] where Kubernetes is to take it, something else where people look at it.
+/// A Secret. `D` is its data: [`Base64Data`] for Kubernetes, another type for output to users.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest<'a, D> {
@@ -31,7 +31,7 @@ struct Metadata<'a> {
     uid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_version: Option<&'a str>,
-    // an empty map would be owned by the field manager of a server-side apply
+    // The field manager of a server-side apply would own an empty map.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -51,32 +51,33 @@ struct OwnerReference<'a> {
 }
 
 impl<'a, D> Manifest<'a, D> {
-    /// The same under another name.
+    /// Sets the name.
     #[must_use]
     pub fn named(mut self, name: &'a str) -> Self {
         self.metadata.name = name;
         self
     }
 
-    /// The same, for a Secret that has not changed since.
+    /// Makes the write fail if the Secret changed since this version.
     #[must_use]
     pub fn unchanged_since(mut self, resource_version: &'a str) -> Self {
         self.metadata.resource_version = Some(resource_version);
         self
     }
 
-    /// The same, immutable or not.
+    /// Sets whether the Secret is immutable.
     #[must_use]
     pub fn sealed(mut self, sealed: bool) -> Self {
         self.immutable = sealed.then_some(true);
         self
     }
 
-    /// The Secret of that owner. With `uid`, a write fails if the Secret is another one or does not exist. An owner without a uid,
-    /// which was never in a cluster, is named by the annotation alone.
+    /// Creates the Secret of an owner. With `uid`, a write fails if the Secret is another one or
+    /// does not exist. An owner without a uid, which was never in a cluster, is identified only by
+    /// the annotation.
     pub fn new(owner: &Owner<'a>, secret: &'a DesiredSecret, uid: Option<&'a str>, data: D) -> Self {
         let merge = secret.creation_policy == CreationPolicy::Merge;
-        // a Secret that is merged into belongs to someone else, and its labels and annotations say so
+        // A Secret with merged keys belongs to someone else, and so do its labels and annotations.
         let is_written =
             |key: &str| !(merge && matches!(key, annotation::MANAGED_BY_LABEL | annotation::OWNER));
         let owner_references = owner
@@ -133,14 +134,14 @@ fn texts(all: &BTreeMap<String, String>, is_written: impl Fn(&str) -> bool) -> B
     all.filter(|(key, _)| is_written(key)).collect()
 }
 
-/// It tells nothing, since the data could be values.
+/// The data is not printed, because it can contain values.
 impl<D> fmt::Debug for Manifest<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Manifest")
     }
 }
 
-/// Values in base64, as Kubernetes takes them. Serializing this shows them.
+/// Values in base64 for Kubernetes. Serializing this reveals them.
 pub struct Base64Data<'a>(pub &'a BTreeMap<String, SecretValue>);
 
 impl fmt::Debug for Base64Data<'_> {
@@ -194,12 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_on_the_wire_only() {
+    fn values_are_only_in_the_serialized_form() {
         assert_eq!(wire(CreationPolicy::Owner, Some("u"))["data"]["k"], "Y2FuYXJ5");
     }
 
     #[test]
-    fn an_owner_is_referenced_where_it_has_a_uid_and_owns() {
+    fn owner_reference_needs_a_uid_and_ownership() {
         let reference = |policy, uid| wire(policy, uid)["metadata"]["ownerReferences"][0]["kind"].clone();
         assert_eq!(reference(CreationPolicy::Owner, Some("u")), "SyncedSecret");
         assert!(reference(CreationPolicy::Owner, None).is_null());
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_merged_leaves_the_labels_and_the_nature_of_the_secret_alone() {
+    fn merge_keeps_labels_type_and_immutability() {
         let own = wire(CreationPolicy::Owner, None);
         assert_eq!(
             own["metadata"]["labels"]["app.kubernetes.io/managed-by"],

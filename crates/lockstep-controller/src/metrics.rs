@@ -326,17 +326,17 @@ mod tests {
                 "name": "db", "uid": "1", "resourceVersion": "1", "revision": "1", "fingerprint": "1",
                 "lastChangeTime": TIME,
             },
-            "sources": [{ "store": "vault", "key": "db", "createdTime": TIME }],
+            "sources": [{ "store": { "name": "vault" }, "key": "db", "createdTime": TIME }],
             "rotation": {
-                "phase": "Pending", "pendingSince": TIME, "nextWindow": TIME,
+                "phase": "Pending", "noticedTime": TIME, "nextWindowTime": TIME,
                 "rollout": {
                     "phase": "Soaking", "revision": "1", "startTime": TIME, "wave": 1,
                     "targets": [{ "kind": "Deployment", "name": "api", "wave": 1, "state": "Ready" }],
                 },
             },
             "lease": { "current": {
-                "id": "1", "accessor": "1", "store": "vault", "path": "db", "request": "1",
-                "issued": TIME, "expires": TIME, "seconds": 60,
+                "id": "1", "accessor": "1", "store": { "name": "vault" }, "path": "db", "request": "1",
+                "issuedTime": TIME, "expirationTime": TIME, "durationSeconds": 60,
             } },
         }))
         .unwrap()

@@ -1,4 +1,4 @@
-//! What this process remembers about each SyncedSecret. All of it may be lost at any time.
+//! The in-memory state of each SyncedSecret. All of it may be lost at any time.
 
 use std::{
     collections::HashMap,
@@ -19,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::index::ObjectKey;
 
-/// One SyncedSecret.
+/// The state of one SyncedSecret.
 #[derive(Debug, Default)]
 pub struct Tracked {
     uid: String,
-    /// What decisions depend on. The reconcile of the object changes it when it ends.
+    /// The memory that decisions depend on. A reconcile of the object updates it when it ends.
     pub memory: Memory,
-    /// What others noted since the last reconcile started.
+    /// Marks that were set since the last reconcile started.
     pub marks: Marks,
-    /// The status that was written last, until the watch has brought it back.
+    /// The last status that was written, until the watch delivers it.
     written: Option<(u64, Arc<SyncedSecretStatus>)>,
-    /// The newest version that the watch has brought.
+    /// The newest version that the watch delivered.
     seen: u64,
     deleted: Deleted,
     sample: Sample,
@@ -58,11 +58,11 @@ pub struct Sample {
     pub source_created: Option<i64>,
     /// When the sources are read next.
     pub next_refresh: Option<i64>,
-    /// Since when a changed value waits for a window.
+    /// Since when a changed value has been waiting for a window.
     pub pending_since: Option<i64>,
     /// When that window opens.
     pub next_window: Option<i64>,
-    /// When the lease of the credential in the Secret ends unless it is renewed.
+    /// When the lease of the credential in the Secret expires unless it is renewed.
     pub lease_expiry: Option<i64>,
     /// Whether a source version is older than `maxAge`; `None` without rotation.
     pub overdue: Option<bool>,
@@ -70,12 +70,12 @@ pub struct Sample {
     pub rollout: Option<RolloutSample>,
 }
 
-/// What the metrics say about a rollout.
+/// The metrics of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RolloutSample {
-    /// Where it stands.
+    /// The phase of the rollout.
     pub phase: RolloutPhase,
-    /// Its wave.
+    /// The current wave.
     pub wave: i64,
     targets: [i64; TargetState::ALL.len()],
 }
@@ -95,7 +95,7 @@ impl RolloutSample {
         }
     }
 
-    /// How many targets are in which state; those states that some are in.
+    /// Returns the number of targets in each state. States without targets are omitted.
     pub fn states(self) -> impl Iterator<Item = (TargetState, i64)> {
         TargetState::ALL
             .iter()
@@ -105,7 +105,7 @@ impl RolloutSample {
     }
 }
 
-/// Every SyncedSecret.
+/// The state of all SyncedSecrets.
 #[derive(Debug, Default)]
 pub struct Objects(Mutex<HashMap<ObjectKey, Tracked>>);
 
@@ -114,7 +114,7 @@ impl Objects {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at or changes what is remembered about an object. A new uid is a new object.
+    /// Reads or changes the state of an object. A new uid is a new object.
     pub fn with<T>(&self, key: &ObjectKey, uid: &str, change: impl FnOnce(&mut Tracked) -> T) -> T {
         let mut objects = self.lock();
         let tracked = objects.entry(key.clone()).or_default();
@@ -127,7 +127,7 @@ impl Objects {
         change(tracked)
     }
 
-    /// Marks objects whose surroundings changed.
+    /// Marks objects that have a changed dependency.
     pub fn mark_dirty<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) {
         let mut objects = self.lock();
         for key in keys {
@@ -137,8 +137,8 @@ impl Objects {
         }
     }
 
-    /// Marks an object of which a store told that a value may have changed, or that any may: also where nobody has looked
-    /// at it yet.
+    /// Marks an object for which a store reported a change: of one of its values, or of an unknown
+    /// value if `any`. It works even before the object's first reconcile.
     pub fn mark_hinted(&self, key: &ObjectKey, uid: &str, any: bool) {
         self.with(key, uid, |tracked| {
             if any {
@@ -149,26 +149,27 @@ impl Objects {
         });
     }
 
-    /// Has the Secret of an object looked at now.
+    /// Makes a probe of the object's Secret due now.
     pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
         if let Some(tracked) = self.lock().get_mut(key) {
             tracked.marks.probe_at = Some(*now);
         }
     }
 
-    /// Notes that the watch has brought this version of an object: what was written before it is no longer needed.
+    /// Records that the watch delivered this version of an object. An older written status is no
+    /// longer needed.
     pub fn seen(&self, key: &ObjectKey, object: &SyncedSecret) {
         if let Some(tracked) = self.lock().get_mut(key) {
             tracked.seen(object);
         }
     }
 
-    /// Forgets an object, and with it its metrics.
+    /// Removes an object and its metrics.
     pub fn remove(&self, key: &ObjectKey) {
         self.lock().remove(key);
     }
 
-    /// What the metrics say, in order of name.
+    /// Returns the metrics of all objects, sorted by name.
     pub fn samples(&self) -> Vec<(ObjectKey, Sample)> {
         let mut samples: Vec<_> = self
             .lock()
@@ -181,7 +182,8 @@ impl Objects {
 }
 
 impl Tracked {
-    /// The status of an object: what was written last, where the watch has not brought it back yet.
+    /// Returns the status of an object: the one that was last written if the watch has not
+    /// delivered it yet.
     pub fn status(&mut self, object: &SyncedSecret) -> Option<Arc<SyncedSecretStatus>> {
         self.seen(object);
         match &self.written {
@@ -190,7 +192,7 @@ impl Tracked {
         }
     }
 
-    /// The version of the object that [`Self::status`] is of.
+    /// Returns the version of the object that [`Self::status`] belongs to.
     pub fn version(&self, object: &SyncedSecret) -> Option<String> {
         match &self.written {
             Some((version, _)) => Some(version.to_string()),
@@ -198,8 +200,8 @@ impl Tracked {
         }
     }
 
-    /// Whether the watch has brought a newer version of the object. Its status is then not the last one, and what was
-    /// written may be forgotten: nothing can be said about it.
+    /// Whether the watch delivered a newer version of the object. The status of this one is then
+    /// outdated, and the written one may be gone, so nothing can be decided.
     pub fn is_stale(&self, object: &SyncedSecret) -> bool {
         version_of(object.metadata.resource_version.as_deref()) < self.seen && self.written.is_none()
     }
@@ -225,19 +227,19 @@ impl Tracked {
         }
     }
 
-    /// Notes a status that was written, and the version of the object since.
+    /// Records a status that was written, and the resulting version of the object.
     pub fn note_written(&mut self, resource_version: Option<&str>, status: Arc<SyncedSecretStatus>) {
         let version = version_of(resource_version);
-        // the watch may be faster than the answer to the write
+        // The watch can be faster than the response to the write.
         self.written = (version > self.seen).then_some((version, status));
     }
 
-    /// Notes a sync that succeeded.
+    /// Records a successful sync.
     pub fn note_success(&mut self, now: Timestamp) {
         self.sample.last_success = Some(now.as_second());
     }
 
-    /// Notes what the status says.
+    /// Records the metrics that the status contains.
     pub fn note_status(&mut self, status: &SyncedSecretStatus) {
         let seconds = |time: Option<Timestamp>| time.map(Timestamp::as_second);
         self.sample.ready = status
@@ -266,7 +268,8 @@ impl Tracked {
     }
 }
 
-/// Kubernetes promises that versions of one resource can be compared as numbers; what is no number counts as oldest.
+/// Parses a resource version. Kubernetes guarantees that versions of one resource can be compared
+/// as numbers. Anything else counts as the oldest.
 fn version_of(resource_version: Option<&str>) -> u64 {
     resource_version
         .and_then(|version| version.parse().ok())
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_is_faster_than_the_answer_leaves_nothing_behind() {
+    fn watch_faster_than_the_response_leaves_no_stale_status() {
         let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
         let (before, after) = (object("9", Some(1)), object("10", Some(2)));
         objects.with(&key, "uid", |tracked| tracked.status(&before));

@@ -1,4 +1,4 @@
-//! The operator's life: start, prove, watch, reconcile, end.
+//! Runs the operator: start, proofs, watches, reconciles and shutdown.
 
 mod control;
 mod dispatch;
@@ -51,20 +51,22 @@ use crate::{
     watch as follow,
 };
 
-/// Reconciles of one set of stores that are under way at the same time: enough that those that wait for values fill the
-/// batches of the store while others write.
+/// Maximum number of concurrent reconciles for one set of stores. It is large enough that
+/// reconciles waiting for values fill the batches of the store while others write.
 const LANE_SLOTS: usize = 256;
-/// Threads that parse large values and render templates: each holds up to some tens of MiB.
+/// Number of threads that parse large values and render templates. Each uses up to some tens of
+/// MiB.
 const COMPUTE_THREADS: usize = 2;
-/// Clients of stores that are kept at most.
+/// Maximum number of cached clients of stores.
 const MAX_CLIENTS: u64 = 1024;
-/// How long tasks may take to end.
+/// Timeout for tasks to end at shutdown.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Runs the operator until `shutdown` is cancelled. `anonymous` is a client of the same API server without credentials.
+/// Runs the operator until `shutdown` is cancelled. `anonymous` is a client of the same API server
+/// without credentials.
 ///
 /// # Errors
-/// When it cannot start, or a part of it fails for good.
+/// When it cannot start, or a part of it fails permanently.
 pub async fn run(
     client: Client,
     anonymous: Client,
@@ -101,7 +103,7 @@ pub async fn run(
         account: account.service_account(&options.operator_namespace),
         readiness: readiness.clone(),
     };
-    // before the first store is checked: none can log in with a token until then
+    // Must complete before the first store is checked: no store can log in with a token until then.
     tokio::select! {
         _ = proof.run(&client, &audiences, &metrics) => {}
         () = shutdown.cancelled() => return Ok(()),

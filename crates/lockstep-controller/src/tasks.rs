@@ -1,12 +1,12 @@
-//! The one place where tasks are started: each has a name, a panic in one is logged without its payload, and shutdown
-//! waits for all of them.
+//! Starts all tasks. Each has a name, a panic is logged without its payload, and shutdown waits for
+//! all of them.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Tasks that end together.
+/// A set of tasks that end together.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -14,7 +14,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Tasks that end when the token is cancelled.
+    /// Creates an empty set of tasks that end when the token is cancelled.
     pub fn new(shutdown: CancellationToken) -> Self {
         Self {
             tracker: TaskTracker::new(),
@@ -22,12 +22,12 @@ impl Tasks {
         }
     }
 
-    /// The token that ends them.
+    /// Returns the token that ends them.
     pub fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
     }
 
-    /// Starts a task that runs until it ends or until `token` is cancelled.
+    /// Starts a task that runs until it ends or until the token is cancelled.
     pub fn spawn(
         &self,
         name: &'static str,
@@ -52,7 +52,7 @@ impl Tasks {
         });
     }
 
-    /// Waits until all have ended, for that long at most.
+    /// Waits until all have ended, but at most this long.
     pub async fn wait(&self, at_most: Duration) {
         self.tracker.close();
         if tokio::time::timeout(at_most, self.tracker.wait()).await.is_err() {

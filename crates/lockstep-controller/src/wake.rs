@@ -1,4 +1,4 @@
-//! Objects that have to be looked at again: each once, however often it is named, and none is ever dropped.
+//! A queue of objects to reconcile. Each is in it at most once, and none is ever dropped.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use std::{
 
 use futures::Stream;
 
-/// A set of keys that is also a stream of them. It is bounded by the number of keys that there are.
+/// A set of keys that is also a stream of them. The number of existing keys is its bound.
 #[derive(Debug)]
 pub struct WakeQueue<K>(Arc<Mutex<State<K>>>);
 
@@ -35,7 +35,7 @@ impl<K: Ord> Default for WakeQueue<K> {
 }
 
 impl<K: Ord> WakeQueue<K> {
-    /// Names objects that have to be looked at.
+    /// Adds keys to the queue.
     pub fn wake(&self, keys: impl IntoIterator<Item = K>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = state.pending.len();
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_comes_once_and_later_ones_wake_the_stream() {
+    fn keys_are_unique_and_new_ones_wake_the_stream() {
         let queue = WakeQueue::default();
         let mut stream = queue.clone();
         queue.wake([2, 1, 2]);

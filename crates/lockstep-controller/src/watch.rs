@@ -1,4 +1,4 @@
-//! Watches: what they tell goes into the index, and who depends on it is woken.
+//! Watches update the index and wake the objects that depend on a change.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,11 +30,13 @@ use crate::{
     tasks::Tasks,
 };
 
-/// Where `kubectl apply` without `--server-side` keeps a copy of the whole object.
+/// The annotation in which `kubectl apply` without `--server-side` keeps a copy of the whole
+/// object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Watches objects of a kind of ours. An object that this version cannot read is skipped and counted, and never stops
-/// the watch; one that could be read before counts as deleted, so that nobody acts on a spec that is no longer true.
+/// Watches objects of one of lockstep's kinds. An object that this version cannot parse is skipped
+/// and counted, and never stops the watch. If an earlier version of it could be parsed, it counts
+/// as deleted, so that an outdated spec is not used.
 pub fn ours<K>(
     api: Api<DeserializeGuard<K>>,
     shared: &Arc<Shared>,
@@ -54,7 +56,7 @@ where
         .filter_map(move |event| {
             let mut read = |guard: DeserializeGuard<K>| match guard.0 {
                 Ok(mut object) => {
-                    // nobody here asks for them, and of ten thousand objects they are most of the memory
+                    // Unused, and most of the memory of ten thousand objects.
                     object.managed_fields_mut().clear();
                     if let Some(annotations) = &mut object.meta_mut().annotations {
                         annotations.remove(LAST_APPLIED);
@@ -97,14 +99,15 @@ where
                     Some(Ok(Event::Delete(object)))
                 }
                 Ok(Event::Init) => {
-                    // what was deleted while the watch was away is not listed again
+                    // Objects that were deleted while the watch was interrupted are not listed
+                    // again.
                     gauge.sub(i64::try_from(malformed.len()).unwrap_or(i64::MAX));
                     malformed.clear();
                     Some(Ok(Event::Init))
                 }
                 Ok(Event::InitDone) => Some(Ok(Event::InitDone)),
                 Err(error) => {
-                    // the error's own text can hold the body of an answer
+                    // The text of the error can contain the body of a response.
                     tracing::warn!(kind, "a watch broke off, and is taken up again");
                     Some(Err(error))
                 }
@@ -114,9 +117,9 @@ where
 
 /// A kind of store.
 pub trait Store: Resource<DynamicType = ()> {
-    /// The kind.
+    /// The kind in references to it.
     const KIND: StoreKind;
-    /// What the index keeps of it.
+    /// Returns what the index keeps of it.
     fn entry(&self) -> StoreEntry;
 }
 
@@ -150,7 +153,8 @@ impl Store for ClusterSecretStore {
     }
 }
 
-/// Follows the stores of a kind, in a namespace or in all, and tells when the first list is complete.
+/// Follows the stores of a kind, in a namespace or in all, and signals when the first list is
+/// complete.
 pub async fn follow_stores<K>(
     shared: Arc<Shared>,
     api: Api<DeserializeGuard<K>>,
@@ -169,7 +173,7 @@ pub async fn follow_stores<K>(
                 let key = key_of(&store);
                 apply_store(&shared, &key, store.entry()).await;
                 match &mut listed {
-                    // while they are listed, once at the end will do
+                    // During the initial list, one update at the end is enough.
                     Some(listed) => {
                         listed.insert(key);
                     }
@@ -219,7 +223,7 @@ async fn delete_store(shared: &Shared, key: &StoreKey) {
     shared.wake(dependents);
 }
 
-/// Follows the labels and the end of namespaces, by their metadata.
+/// Follows the labels and the deletion of namespaces, by their metadata.
 pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(shared.client.clone());
     let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
@@ -243,7 +247,8 @@ pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) 
     }
 }
 
-/// One watch, by name, for each Secret or ConfigMap that a store reads credentials from: of its metadata only.
+/// Watches each Secret or ConfigMap that a store reads credentials from. Each has its own watch, by
+/// name, of metadata only.
 #[derive(Debug)]
 pub struct CredentialWatches {
     tasks: Tasks,
@@ -251,7 +256,7 @@ pub struct CredentialWatches {
 }
 
 impl CredentialWatches {
-    /// No watches yet.
+    /// Creates an empty set of watches.
     pub fn new(tasks: Tasks) -> Self {
         Self {
             tasks,
@@ -259,14 +264,15 @@ impl CredentialWatches {
         }
     }
 
-    /// Starts the watches that the index asks for, and ends the others.
+    /// Starts the watches that the index requires, and stops the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
         events::listen::follow(shared);
         let mut running = self
             .running
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        // under the lock: who asked before another and came to it after would begin anew what the other ended
+        // Read under the lock. Otherwise, a slower caller with an older list could restart a watch
+        // that another caller stopped.
         let wanted = shared.index().credential_keys();
         running.retain(|key, token| {
             let keep = wanted.contains(key);
@@ -301,7 +307,7 @@ where
         + Send
         + 'static,
 {
-    // no object has another name, and a selector would read more than a name in it
+    // No object has such a name, and in a selector it could match more than one name.
     if !is_subdomain(&key.name) {
         return;
     }
@@ -357,7 +363,7 @@ async fn changed(shared: &Arc<Shared>, key: &CredentialKey, version: &str) {
     }
 }
 
-/// Waits until every watch has listed what there is.
+/// Waits until every watch has completed its first list.
 pub async fn all_ready(
     mut watches: BTreeMap<&'static str, watch::Receiver<bool>>,
     mut each: impl FnMut(&'static str),
@@ -369,7 +375,7 @@ pub async fn all_ready(
     }
 }
 
-/// A client of all namespaces, or of one.
+/// Returns a client for one namespace, or for all.
 pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<DeserializeGuard<K>>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,

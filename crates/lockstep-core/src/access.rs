@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_entry_nobody_may_read_anything() {
+    fn no_entry_grants_nothing() {
         let labels = labels(&[]);
         let grant = Grant::new(
             &[],
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stays_within_a_segment_and_two_stars_cross() {
+    fn one_star_stays_within_a_segment_and_two_stars_cross() {
         let none = labels(&[]);
         let shop = Namespace {
             name: "shop",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_keys_grants_nothing() {
+    fn entry_without_keys_grants_nothing() {
         let none = labels(&[]);
         assert!(
             Grant::new(
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_of_ciphertexts_is_granted_by_name_and_by_nothing_else() {
+    fn ciphertext_scope_is_granted_only_by_name() {
         let none = labels(&[]);
         let mut entry = access(&["shop"], None, &["**"]);
         let grant = |entry: &Access, name| {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_read_is_not_what_may_be_made() {
+    fn read_and_generate_are_granted_separately() {
         let none = labels(&[]);
         let mut entry = access(&["shop"], None, &["**"]);
         let grant = |entry: &Access, name| {
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_grant_and_their_loss_takes_away() {
+    fn labels_grant_access_and_their_removal_revokes_it() {
         let entry = [access(&[], Some(&[("team", "shop")]), &["**"])];
         let has = labels(&[("team", "shop")]);
         let lost = labels(&[("team", "billing")]);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_glob_grants_nothing_and_is_named() {
+    fn malformed_glob_grants_nothing_and_is_named() {
         let none = labels(&[]);
         let entry = [access(&["shop"], None, &["a[", "ok"])];
         let grant = Grant::new(
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn requirements_mean_what_kubernetes_means() {
+    fn label_requirements_work_as_in_kubernetes() {
         let has = labels(&[("tier", "gold")]);
         let rows = [
             (LabelSelectorOperator::In, vec!["gold"], true),

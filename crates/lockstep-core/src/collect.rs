@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_that_finds_nothing_any_more_empties_no_secret() {
+    fn search_without_results_does_not_empty_the_secret() {
         let entries = serde_json::json!({ "dataFrom": [{ "find": { "path": "shop" } }] });
         let fetched = Fetched {
             found: BTreeMap::from([(0, Ok(Vec::new()))]),
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_parsed_once_however_many_properties_it_yields() {
+    fn value_is_parsed_once_for_all_its_properties() {
         let fields: Vec<_> = (0..100_000)
             .map(|n| format!("\"f{n}\":{{\"x\":\"{n}\"}}"))
             .collect();
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_that_multiply_a_value_end_at_four_mebibytes() {
+    fn extracted_properties_are_limited_to_four_mebibytes() {
         let value = format!("{{\"x\":\"{}\"}}", "CANARY".repeat(150_000));
         let fetched = Fetched {
             reads: HashMap::from([read_as("big", value)]),
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optional_key_that_is_missing_is_left_out_and_with_delete_the_secret_goes() {
+    fn missing_optional_key_is_omitted_or_deletes_the_secret() {
         let entries = serde_json::json!({ "data": [
             { "secretKey": "x", "optional": true, "remoteRef": { "key": "a" } },
         ] });

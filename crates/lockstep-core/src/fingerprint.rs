@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_inputs_hash_alike_and_others_do_not() {
+    fn only_equal_inputs_have_equal_hashes() {
         let one = hash(&key(1), "a", &[("x", "1")]);
         assert_eq!(one, hash(&key(1), "a", &[("x", "1")]));
         assert_eq!(one.len(), 64);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_hash_verifies() {
+    fn only_the_complete_hash_verifies() {
         let mac = |byte: u8| key(byte).hash("lease");
         let right = mac(1).finish(64);
         assert!(mac(1).verify(&right));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_refused() {
+    fn short_key_is_rejected() {
         assert!(FingerprintKey::new(vec![0; 31]).is_err());
     }
 }

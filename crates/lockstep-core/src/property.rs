@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn compacting_leaves_strings_alone() {
+    fn compacting_does_not_change_strings() {
         assert_eq!(
             compact(r#"{ "a \" b" : [ 1 , "c  d\\" ] }"#),
             br#"{"a \" b":[1,"c  d\\"]}"#
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_escapes_a_dot_and_itself() {
+    fn backslash_escapes_a_dot_and_itself() {
         assert_eq!(segments(r"a\.b.c\\d.e\"), ["a.b", r"c\d", r"e\"]);
     }
 }

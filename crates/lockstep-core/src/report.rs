@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_report_of_the_same_is_equal_however_late() {
+    fn repeated_report_is_equal_at_any_time() {
         let first = report(&subject(None), synced("9c41"), at(10));
         let second = report(&subject(Some(&first)), synced("9c41"), at(99));
         assert_eq!(first, second);
@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_revision_is_a_change_and_keeps_the_transition_time_of_ready() {
+    fn new_revision_keeps_the_transition_time_of_ready() {
         let first = report(&subject(None), synced("7f3a"), at(10));
         let second = report(&subject(Some(&first)), synced("9c41"), at(99));
         assert_eq!(second.target.as_ref().unwrap().last_change_time, Some(at(99)));
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_the_secret_keeps() {
+    fn failure_message_describes_the_kept_secret() {
         let first = report(&subject(None), synced("7f3a"), at(10));
         let failure = Failure::new(Reason::InvalidSpec, "data[0] is wrong");
         let failed = report(&subject(Some(&first)), Outcome::Failed(&failure), at(20));
@@ -691,7 +691,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_heals_leaves_no_trace() {
+    fn resolved_failure_leaves_no_trace() {
         let failure = Failure::new(Reason::InvalidSpec, "x");
         let failed = report(&subject(None), Outcome::Failed(&failure), at(20));
         let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
@@ -700,7 +700,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_holds_nothing_that_a_terminal_acts_on() {
+    fn message_contains_no_terminal_control_characters() {
         let failure = Failure::new(
             Reason::SourceNotFound,
             "key \"a\u{1b}[2J\u{202e}\n\" does not exist",
@@ -721,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_and_long_messages_are_cut() {
+    fn long_lists_and_messages_are_truncated() {
         let many = Outcome::Synced {
             target: target("a"),
             sources: vec![SourceStatus::default(); 1000],

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_of_two_objects_have_other_revisions() {
+    fn equal_values_of_two_objects_have_different_revisions() {
         let here = content("hunter2", 1).revision([]);
         for other in [
             ["uid2", "shop", "database"],
@@ -282,7 +282,7 @@ mod tests {
 
     /// What is in statuses must keep its meaning: a change here restarts every workload after an upgrade.
     #[test]
-    fn the_hashes_in_statuses_are_those_of_this_format() {
+    fn hash_format_in_statuses_is_stable() {
         let content = content("hunter2", 7);
         assert_eq!(content.key_id, KNOWN_KEY_ID);
         assert_eq!(content.hash, KNOWN_HASH);
@@ -299,7 +299,7 @@ mod tests {
     const KNOWN_UNBOUND: &str = "3b9f0500";
 
     #[test]
-    fn a_name_is_kept_under_another_key_and_known_again_after() {
+    fn revision_name_survives_a_key_change() {
         let first = target(&content("a", 1).revision([]));
         // the key is lost: by its hash the name proves nothing
         let adopted = content("a", 2).revision([Candidate::new(&first, true)]);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_under_another_key_has_the_name_that_it_had() {
+    fn rollback_under_another_key_keeps_its_name() {
         let good = target(&content("good", 1).revision([]));
         let bad = target(&content("bad", 1).revision([]));
         let pinned = PreviousRevision {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_first_format_is_kept_under_the_same_key() {
+    fn name_of_the_first_format_is_kept_under_the_same_key() {
         let old = TargetStatus {
             revision: content("a", 1).unbound,
             ..TargetStatus::default()
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn spec_and_versions_tell_what_hashes_cannot() {
+    fn generation_and_versions_show_whether_content_changed() {
         let one = || vec![source(Some("1"))];
         let none = || vec![source(None)];
         for (case, status, generation, sources, unchanged) in [

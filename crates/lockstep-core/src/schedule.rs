@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_gather_the_objects_of_a_store_and_spread_over_the_round() {
+    fn slots_group_objects_of_a_store_and_spread_over_the_cycle() {
         let interval = Duration::from_secs(15);
         let batch_key = |number: i64| BatchKey::of_key(&format!("shop/{number}"));
         let refresh_schedule =
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_the_same_key_first_has_the_same_turn() {
+    fn objects_with_the_same_first_key_share_a_slot() {
         let refresh_schedule = |key: &str| RefreshSchedule::new("store", 5000, 20, BatchKey::of_key(key));
         assert_eq!(refresh_schedule("shop/a"), refresh_schedule("shop/a"));
         assert_ne!(BatchKey::of_key("shop/a"), BatchKey::of_key("shop/b"));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turns_of_two_stores_are_not_at_the_same_time() {
+    fn slots_of_different_stores_differ() {
         let due = |store: &str| {
             let refresh_schedule = RefreshSchedule::new(store, 1, 20, BatchKey::of_object("uid"));
             next_refresh(Duration::from_secs(3600), "uid", 1, refresh_schedule, at(0)).as_millisecond()
@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_turn_comes_after_a_tenth_of_the_interval_and_before_eleven_tenths(
+        fn slot_is_between_a_tenth_and_eleven_tenths_of_the_interval(
             millis in 10_u64..10_000_000_000, uid in "[a-z]{1,8}", members in 0_usize..100_000, now in 0_i64..10_000_000_000
         ) {
             let interval = Duration::from_millis(millis);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_the_backend_asked_for_is_never_cut_short() {
+    fn retry_after_of_the_backend_is_never_shortened() {
         let after = Duration::from_secs(30);
         for n in 0..100 {
             let next = retry(
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_change_is_soon_looked_at_again_and_never_later_than_what_is_in_sync() {
+    fn wait_for_a_change_backs_off_up_to_the_interval() {
         let at = |interval, attempt| {
             retry(
                 Requeue::OnChange,
@@ -319,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fraction_is_a_fraction(uid in ".*", seed in any::<u64>()) {
+        fn fraction_is_between_zero_and_one(uid in ".*", seed in any::<u64>()) {
             let value = fraction((uid, seed));
             prop_assert!((0.0..1.0).contains(&value));
         }

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_expression_searches_a_short_text_only() {
+    fn large_expression_searches_only_short_text() {
         for (pattern, longest) in [("a*x|a", 1 << 20), (r"[a-z]+=\d", 1 << 18), (r"\w{20}", 1 << 14)] {
             assert!(compile(pattern, longest, false).is_ok(), "{pattern}");
         }

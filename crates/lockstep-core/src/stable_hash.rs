@@ -42,7 +42,7 @@ mod tests {
 
     /// The names of Jobs and annotations in clusters depend on these values.
     #[test]
-    fn hashes_are_the_known_ones() {
+    fn hashes_are_stable() {
         assert_eq!(StableHash::default().text("database").finish(), "1073f1c0");
         let job = StableHash::default()
             .text("uid")

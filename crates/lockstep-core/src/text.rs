@@ -205,7 +205,7 @@ mod tests {
     ];
 
     #[test]
-    fn names_of_kubernetes_are_told_from_others() {
+    fn kubernetes_names_are_recognized() {
         for good in ["a", "a-b", "0", "a1-b2"] {
             assert!(is_label(good) && is_subdomain(good), "{good}");
         }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_back_one_word_and_nothing_else() {
+    fn shell_reads_quoted_text_as_one_word() {
         assert_eq!(shell_quote("database"), "database");
         assert_eq!(shell_quote("a; rm -rf ~"), "'a; rm -rf ~'");
         for name in HOSTILE {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn hcl_holds_the_text_in_one_string() {
+    fn hcl_reads_quoted_text_as_one_string() {
         assert_eq!(hcl_quote("database/creds/shop"), "\"database/creds/shop\"");
         assert_eq!(
             hcl_quote("a\" { capabilities = [\"sudo\"] } path \"${x}"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_segment_stays_one_segment() {
+    fn encoded_path_segment_stays_one_segment() {
         assert_eq!(path_segment("a.b-c"), "a.b-c");
         for name in HOSTILE.into_iter().chain([".", "..", "a/b", "a%2fb", "ä"]) {
             let segment = path_segment(name);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_hidden_is_left_after_escaping() {
+    fn escaping_leaves_no_hidden_characters() {
         for text in HOSTILE {
             assert!(!escape(text).chars().any(is_hidden), "{text:?}");
         }

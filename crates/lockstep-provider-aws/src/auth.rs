@@ -1,4 +1,5 @@
-//! One call with credentials that work. Everything that reaches the network, logins apart, goes through [`Caller::call`].
+//! Sends calls with valid credentials. Every network request except logins goes through
+//! [`Caller::call`].
 
 use std::{
     fmt,
@@ -17,13 +18,14 @@ use crate::{
     login::AwsAuthenticator,
 };
 
-/// For how long a store counts as working after a request succeeded.
+/// How long a store counts as working after a successful request.
 const FRESH: Duration = Duration::from_secs(300);
 
-/// Calls a service as one identity.
+/// Calls a service with one identity.
 pub(crate) struct Caller {
     login: Login<AwsAuthenticator>,
-    /// When a request last succeeded; none since one failed for the service's or the credentials' sake.
+    /// Time of the last successful request. `None` if a request failed since because of the service
+    /// or the credentials.
     worked: Mutex<Option<Instant>>,
 }
 
@@ -41,15 +43,16 @@ impl Caller {
         })
     }
 
-    /// Who asks, as messages name it.
+    /// Returns the identity as messages name it.
     pub(crate) fn identity(&self) -> String {
         self.login.authenticator().to_string()
     }
 
-    /// Makes a call, with one new login and one repetition if the service no longer takes the credentials.
+    /// Sends a call. If the service rejects the credentials, it logs in again and repeats the call
+    /// once.
     ///
     /// # Errors
-    /// What the login, the transport or the service fails with.
+    /// When the login, the transport or the service fails.
     pub(crate) async fn call<T, E, F>(&self, request: impl Fn(Credential) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -70,16 +73,16 @@ impl Caller {
         outcome
     }
 
-    /// Whether a request succeeded lately, and none has failed since.
+    /// Whether a request succeeded recently and none has failed since.
     pub(crate) fn works(&self) -> bool {
         let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
         worked.is_some_and(|at| at.elapsed() < FRESH)
     }
 
-    /// Whether the credentials are good: a call that needs no right and costs nothing.
+    /// Checks the credentials with a call that needs no permission and is free.
     ///
     /// # Errors
-    /// What the first read would fail with.
+    /// The error that the first read would return.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         let who_am_i = |credential| self.login.authenticator().who_am_i(credential);
         let outcome = self

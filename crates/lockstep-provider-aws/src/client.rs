@@ -1,5 +1,5 @@
-//! The HTTP clients that the SDK sends with: no connection that the store's endpoint policy refuses, no proxy, no redirects, and
-//! answers of bounded length and structure.
+//! The HTTP clients of the SDK. They enforce the endpoint policy of the store, use no proxy, follow
+//! no redirects, and limit the length and structure of responses.
 
 use std::{error::Error, time::Duration};
 
@@ -30,10 +30,12 @@ use lockstep_provider::{EndpointPolicy, room::Share};
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 
-/// The longest body that is read. Twenty values of 64 KiB, each byte of them written as an escape of six, are 7.5 MiB.
+/// Maximum length of a response body. Twenty values of 64 KiB take 7.5 MiB if every byte is written
+/// as an escape sequence of six.
 pub(crate) const LONGEST_BODY: usize = 8 << 20;
-/// Bounds for one answer. The largest structure is a page of a hundred secrets. By the quotas of Secrets Manager a secret has 50
-/// tags and 20 staging labels: some 85 objects and arrays, and 150 commas. The bounds are twice that.
+/// Limits for one response. The largest structure is a page of a hundred secrets. By the quotas of
+/// Secrets Manager a secret has 50 tags and 20 staging labels: about 85 objects and arrays, and 150
+/// commas. The limits are twice that.
 const LIMITS: BodyLimits = BodyLimits {
     bytes: LONGEST_BODY,
     json: Some(JsonLimits {
@@ -42,16 +44,16 @@ const LIMITS: BodyLimits = BodyLimits {
         depth: 64,
     }),
 };
-/// How long one call may take in all; the store's own `limits.timeout` is shorter as a rule.
+/// Timeout of one call in total. The store's own `limits.timeout` is usually shorter.
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection is kept that nobody uses.
+/// How long an idle connection is kept.
 const KEPT_IDLE: Duration = Duration::from_secs(30);
-/// How many connections to one host are kept that nobody uses.
+/// Maximum number of idle connections to one host.
 const KEPT_CONNECTIONS: usize = 32;
 
-/// The clients of all stores, one for each endpoint policy: a connection that one store may not make is never taken over from
-/// another. Otherwise stores share connections, which say nothing of who asks: each request is signed for itself, and the
-/// system's certificates are loaded once.
+/// The clients of all stores, one for each endpoint policy, so that a store never reuses a
+/// connection that its policy forbids. Other stores share connections, because each request is
+/// signed separately. The certificates of the system are loaded once.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
     tenant: SharedHttpClient,
@@ -70,7 +72,8 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// What a store sends with. Its answers share a part of the room for answers.
+    /// Returns the client of a store. Its responses share a part of the memory budget for
+    /// responses.
     pub(crate) fn of(&self, connect: Connect) -> Http {
         let client = match connect.endpoints {
             EndpointPolicy::Tenant => &self.tenant,
@@ -90,7 +93,7 @@ impl Clients {
     }
 }
 
-/// What a store sends with.
+/// The client of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Http {
     pub(crate) client: SharedHttpClient,
@@ -98,7 +101,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// The times that a call may take.
+    /// Returns the timeouts of a call.
     pub(crate) fn timeouts(&self) -> TimeoutConfig {
         TimeoutConfig::builder()
             .connect_timeout(self.connect_timeout)
@@ -126,7 +129,8 @@ impl ResolveDns for Resolver {
     }
 }
 
-/// Makes connectors that check addresses, and whose answers end with an error where they exceed their bounds.
+/// Creates connectors that check addresses and end responses with an error when they exceed their
+/// limits.
 #[derive(Debug)]
 struct Bounded<T> {
     inner: T,
@@ -179,12 +183,13 @@ impl HttpConnector for Bounded<SharedHttpConnector> {
     }
 }
 
-/// Whether a user sees a failure as "could not connect", for whatever reason.
+/// Whether users see a failure as "could not connect", for whatever cause.
 fn is_unreachable(error: &(dyn Error + 'static)) -> bool {
     matches!(connection_failure(error), None | Some(HttpError::NotConnected))
 }
 
-/// The length that an answer announces. One in chunks may announce any length and have another.
+/// Returns the announced length of a response. A chunked response can announce any length and have
+/// another.
 fn announced(headers: &Headers) -> Option<usize> {
     if headers.contains_key("transfer-encoding") {
         return None;
@@ -192,7 +197,7 @@ fn announced(headers: &Headers) -> Option<usize> {
     headers.get("content-length")?.parse().ok()
 }
 
-/// The same body, which ends with a [`lockstep_http::BodyError`] where it exceeds its bounds.
+/// Wraps a body so that it ends with a [`lockstep_http::BodyError`] when it exceeds its limits.
 fn bounded(body: SdkBody, meter: BodyMeter) -> SdkBody {
     let frames = stream::try_unfold((body, meter), |(mut body, meter)| async move {
         let Some(frame) = body.frame().await.transpose()? else {
@@ -205,7 +210,7 @@ fn bounded(body: SdkBody, meter: BodyMeter) -> SdkBody {
     SdkBody::from_body_1_x(StreamBody::new(frames))
 }
 
-/// Writes the reason to the log, which the error of the store does not have.
+/// Logs the cause, which the error of the store does not contain.
 fn log(url: &Url, error: &ConnectorError) {
     let server = url.origin().ascii_serialization();
     let otherwise = if error.is_timeout() { "timed out" } else { "other" };
@@ -224,7 +229,7 @@ mod tests {
 
     const AFTER: Duration = Duration::from_millis(300);
 
-    /// Fails to connect to an address; the duration of the failure.
+    /// Fails to connect to an address and returns how long that took.
     async fn fail(http: &Http, endpoint: &str) -> Duration {
         let config: Builder = common!(aws_sdk_sts, "eu-central-1", Some(endpoint), http);
         let key = Key::new("id", "secret", None, None, "test");
@@ -254,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn closed_and_silent_ports_of_a_tenant_fail_alike() {
         let closed = lockstep_testkit::ports::free().unwrap();
-        // the kernel accepts connections, and nothing reads from them
+        // The kernel accepts connections, and nothing reads from them.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoints = EndpointPolicy::TenantOrLoopback;
         let client = Bounded {

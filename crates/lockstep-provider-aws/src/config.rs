@@ -1,4 +1,4 @@
-//! The store's configuration, checked before anything that speaks HTTP sees it.
+//! Validates the configuration of a store before any HTTP code uses it.
 
 use std::fmt;
 
@@ -6,53 +6,50 @@ use lockstep_api::{AwsProvider, SecretKeyRef, StoreKind, aws::AwsService, cipher
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
 
-/// How many characters the name of a session may have.
+/// Maximum number of characters of a session name.
 const SESSION_NAME: usize = 64;
 
 /// The KMS key of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct KmsKey {
-    /// Its id, its ARN, or an alias.
+    /// The key id, ARN or alias.
     pub(crate) id: String,
-    /// Address of the service, where it is not AWS' own.
+    /// The endpoint of the service, if it is not the one of AWS.
     pub(crate) endpoint: Option<String>,
 }
 
-/// A checked configuration. It holds no credential, only where credentials are.
+/// A validated configuration. It contains no credentials, only their locations.
 #[derive(Clone)]
 pub(crate) struct Config {
-    /// The service.
     pub(crate) service: Option<AwsService>,
-    /// The region.
     pub(crate) region: String,
-    /// Address of the service, where it is not AWS' own.
+    /// The endpoint of the service, if it is not the one of AWS.
     pub(crate) endpoint: Option<String>,
-    /// What every name begins with.
+    /// The prefix of every name.
     pub(crate) prefix: String,
     /// The key that decrypts.
     pub(crate) kms: Option<KmsKey>,
-    /// How to get credentials.
     pub(crate) login: Login,
 }
 
 /// How to get credentials.
 #[derive(Clone)]
 pub(crate) struct Login {
-    /// Whose credentials come first.
+    /// The source of the first credentials.
     pub(crate) source: Source,
-    /// The role that is assumed.
+    /// The role to assume.
     pub(crate) role: Option<String>,
-    /// The external id that the role's trust policy asks for.
+    /// The external id that the role's trust policy requires.
     pub(crate) external_id: Option<String>,
-    /// Tags of the session, by key.
+    /// Tags of the session, as pairs of key and value.
     pub(crate) tags: Vec<(String, String)>,
-    /// The name of the session, which stands in the service's log of calls.
+    /// The name of the session, which CloudTrail records.
     pub(crate) session: String,
-    /// Address of the token service, where it is not AWS' own.
+    /// The endpoint of the token service, if it is not the one of AWS.
     pub(crate) endpoint: Option<String>,
 }
 
-/// Whose credentials come first.
+/// The source of the first credentials.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// An access key from a Secret.
@@ -63,11 +60,11 @@ pub(crate) enum Source {
     },
     /// A ServiceAccount's token.
     WebIdentity { account: String, audience: String },
-    /// The operator's own.
+    /// The operator's own credentials.
     Ambient,
 }
 
-/// An external id is half of a credential: only where the store is and who reads from it is shown.
+/// Shows only the location of the store and the identity. An external id is half of a credential.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -80,7 +77,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// As messages name who reads: `as role arn:aws:iam::123456789012:role/shop`.
+/// Describes the identity for messages: `as role arn:aws:iam::123456789012:role/shop`.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.role, &self.source) {
@@ -97,7 +94,7 @@ impl fmt::Display for Login {
 }
 
 impl Config {
-    /// Checks what the user wrote for that store.
+    /// Validates the user's configuration of this store.
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the field below `spec.provider.aws`.
@@ -113,7 +110,7 @@ impl Config {
         })
     }
 
-    /// The service, as messages name it.
+    /// Returns the name of the service for messages.
     pub(crate) fn service_name(&self) -> &'static str {
         match self.service {
             Some(AwsService::SecretsManager) => "Secrets Manager",
@@ -123,7 +120,7 @@ impl Config {
     }
 }
 
-/// The region and the prefix, which decide what a key means.
+/// Returns the region and the prefix, which determine the meaning of a key.
 ///
 /// # Errors
 /// As [`Config::new`].
@@ -174,7 +171,7 @@ impl Login {
                     "must not hold keys that begin with lockstep:, which storeSessionTags sets",
                 ));
             }
-            // AWS compares keys without case, and some other letters fold to those of ASCII
+            // AWS compares keys case-insensitively, and some non-ASCII letters fold to ASCII.
             if !tag.key.is_ascii() {
                 return Err(invalid("sessionTags", "must hold keys of ASCII characters only"));
             }
@@ -233,7 +230,7 @@ fn source(spec: &AwsProvider, store: &StoreKey) -> Result<Source, ProviderError>
 /// Checks the ARN of a role.
 ///
 /// # Errors
-/// `ConfigInvalid`, naming where it stands.
+/// `ConfigInvalid`, naming the field.
 pub(crate) fn check_role(field: &str, role: &str) -> Result<(), ProviderError> {
     let parts: Vec<&str> = role.splitn(6, ':').collect();
     let good = matches!(parts.as_slice(), ["arn", partition, "iam", "", account, resource]
@@ -261,7 +258,7 @@ fn endpoint(field: &str, text: Option<&str>) -> Result<Option<String>, ProviderE
         return Ok(None);
     };
     let bad = |what: &str| invalid(field, what);
-    // The parser would drop these in silence.
+    // The URL parser would silently drop these.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(bad("has white space or control characters in it"));
     }
@@ -283,7 +280,8 @@ fn endpoint(field: &str, text: Option<&str>) -> Result<Option<String>, ProviderE
     Ok(Some(url.as_str().trim_end_matches('/').to_owned()))
 }
 
-/// The name of the session: `lockstep-shop-aws`, so that whoever reads the service's log finds the store.
+/// Returns the name of the session, such as `lockstep-shop-aws`, so that the store can be found in
+/// CloudTrail.
 fn session_name(store: &StoreKey) -> String {
     let place = store.namespace.as_deref().unwrap_or("cluster");
     let name = format!("lockstep-{place}-{}", store.name);
@@ -294,7 +292,7 @@ fn session_name(store: &StoreKey) -> String {
         .collect()
 }
 
-/// A field that cannot work; the sentence goes on after the field's name.
+/// Creates the error for an invalid field. `what` continues the sentence after the field's name.
 pub(crate) fn invalid(field: &str, what: impl fmt::Display) -> ProviderError {
     ProviderError::new(
         ErrorKind::ConfigInvalid,

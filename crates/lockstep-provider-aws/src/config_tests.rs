@@ -31,7 +31,7 @@ fn config(more: &Value) -> Result<Config, ProviderError> {
 const ROLE: &str = "arn:aws:iam::123456789012:role/team/shop";
 
 #[test]
-fn what_cannot_work_names_its_field() {
+fn invalid_configuration_names_its_field() {
     let cases = [
         (json!({ "region": "eu.evil.example" }), "region"),
         (json!({ "region": "" }), "region"),
@@ -76,7 +76,7 @@ fn what_cannot_work_names_its_field() {
 }
 
 #[test]
-fn the_operators_own_identity_serves_cluster_stores_only() {
+fn operator_identity_is_only_for_cluster_stores() {
     let spec = spec(&json!({ "auth": null }));
     assert!(Config::new(&spec, &store(StoreKind::SecretStore)).is_err());
     let config = Config::new(&spec, &store(StoreKind::ClusterSecretStore)).unwrap();
@@ -84,7 +84,7 @@ fn the_operators_own_identity_serves_cluster_stores_only() {
 }
 
 #[test]
-fn the_tags_of_the_store_are_added_on_request() {
+fn store_session_tags_are_added_on_request() {
     let tags = |kind| {
         let spec = spec(&json!({
             "role": ROLE,
@@ -109,7 +109,7 @@ fn the_tags_of_the_store_are_added_on_request() {
 }
 
 #[test]
-fn the_session_is_named_after_the_store() {
+fn session_is_named_after_the_store() {
     assert_eq!(config(&json!({})).unwrap().login.session, "lockstep-shop-aws");
     let long = StoreKey {
         name: "a".repeat(253),
@@ -120,7 +120,7 @@ fn the_session_is_named_after_the_store() {
 }
 
 #[test]
-fn an_endpoint_loses_the_slash_at_its_end() {
+fn trailing_slash_of_an_endpoint_is_removed() {
     let endpoint = |text: &str| config(&json!({ "endpoint": text })).unwrap().endpoint;
     assert_eq!(
         endpoint("http://127.0.0.1:4566/").as_deref(),
@@ -131,7 +131,7 @@ fn an_endpoint_loses_the_slash_at_its_end() {
 }
 
 #[test]
-fn debug_tells_where_and_who_and_no_half_of_a_credential() {
+fn debug_shows_location_and_identity_but_no_credential() {
     let config = config(&json!({ "role": ROLE, "externalID": "canary" })).unwrap();
     let text = format!("{config:?}");
     assert!(text.contains(ROLE) && text.contains("eu-central-1"), "{text}");

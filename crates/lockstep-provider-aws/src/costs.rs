@@ -1,11 +1,11 @@
-//! What AWS charges and allows, from its own pages.
+//! Prices and quotas from the pages of AWS.
 
 use lockstep_api::aws::{AwsProvider, AwsService};
 use lockstep_provider::costs::{Backend, Call, Costs, Kept, MicroUsd, Published, Quota};
 
 use crate::{parameter_store, secrets_manager};
 
-/// When these figures were looked up.
+/// The month in which these figures were looked up.
 const AS_OF: &str = "2026-11";
 const SECRETS_MANAGER_PRICES: &str = "aws.amazon.com/secrets-manager/pricing";
 const SECRETS_MANAGER_QUOTAS: &str = "\"AWS Secrets Manager quotas\" in the AWS Secrets Manager User Guide";
@@ -16,7 +16,7 @@ const KMS_PRICES: &str = "aws.amazon.com/kms/pricing";
 const PARAMETER_READS: &str = "GetParameter, GetParameters and GetParametersByPath";
 const FREE: MicroUsd = MicroUsd(0);
 
-/// Of a store.
+/// Returns the costs of a store.
 pub(crate) fn costs(provider: &AwsProvider) -> Costs {
     let mut costs = match provider.service {
         Some(AwsService::SecretsManager) => secrets_manager(),
@@ -25,7 +25,7 @@ pub(crate) fn costs(provider: &AwsProvider) -> Costs {
     };
     costs.as_of = Some(AS_OF);
     if provider.kms.is_some() {
-        // $0.03 for 10,000
+        // $0.03 for 10,000.
         costs.decrypt = call("KMS Decrypt", MicroUsd(3), KMS_PRICES, None);
         costs.notes.push(
             "a KMS key costs 1.00 USD a month, and 20,000 requests to KMS a month are free for an account (aws.amazon.com/kms/pricing): neither is counted; KMS has quotas that differ by region",
@@ -35,7 +35,7 @@ pub(crate) fn costs(provider: &AwsProvider) -> Costs {
 }
 
 fn secrets_manager() -> Costs {
-    // $0.05 for 10,000 calls, whatever they ask for
+    // $0.05 for 10,000 calls of any operation.
     let charged = |operation, a_second| {
         let quota = Some((operation, a_second, SECRETS_MANAGER_QUOTAS));
         call(operation, MicroUsd(5), SECRETS_MANAGER_PRICES, quota)
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_calls_cost_what_the_pages_say() {
+    fn ten_thousand_calls_cost_the_published_price() {
         let all = of(&json!({ "service": "SecretsManager", "kms": { "keyId": "alias/shop" } }));
         let price = |call: Call| call.price.unwrap().value.times(10_000).to_string();
         for call in [all.read, all.metadata, all.find] {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_figure_says_where_it_stands_and_when_it_was_looked_up() {
+    fn every_figure_has_its_source_and_date() {
         for service in ["SecretsManager", "ParameterStore"] {
             let all = of(&json!({ "service": service, "kms": { "keyId": "alias/shop" } }));
             assert_eq!(all.as_of, Some(AS_OF));

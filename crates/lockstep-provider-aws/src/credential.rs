@@ -1,14 +1,14 @@
-//! Credentials from Secrets, cleaned of what editors and `echo` leave behind, and checked before anything else sees
-//! them.
+//! Reads credentials from Secrets. It removes what editors and `echo` leave behind, and validates
+//! them before use.
 
 use lockstep_api::SecretKeyRef;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
 use zeroize::Zeroizing;
 
-/// A credential that is one word: printable ASCII, without white space at its ends.
+/// Reads a credential that is a single word: printable ASCII, with surrounding whitespace removed.
 ///
 /// # Errors
-/// What [`Credentials::secret`] says; `CredentialsUnavailable` when it is empty or no such word.
+/// As [`Credentials::secret`]. `CredentialsUnavailable` if it is empty or not a single word.
 pub(crate) async fn word(
     credentials: &dyn Credentials,
     reference: &SecretKeyRef,
@@ -18,10 +18,10 @@ pub(crate) async fn word(
     clean_word(&value, &what)
 }
 
-/// [`word`] of a value that is already there.
+/// Checks a value that was already read, as [`word`] does.
 ///
 /// # Errors
-/// `CredentialsUnavailable`, naming where it came from (`what`).
+/// `CredentialsUnavailable`, naming its source (`what`).
 pub(crate) fn clean_word(value: &SecretValue, what: &str) -> Result<Zeroizing<String>, ProviderError> {
     let text = value.expose_str().unwrap_or("\0").trim_ascii();
     if text.is_empty() {
@@ -37,7 +37,7 @@ pub(crate) fn clean_word(value: &SecretValue, what: &str) -> Result<Zeroizing<St
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// A credential that cannot be used.
+/// Creates the error for a credential that cannot be used.
 pub(crate) fn unavailable(message: impl Into<String>) -> ProviderError {
     ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Login, message)
 }
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_loses_white_space_at_its_ends_and_nothing_else() {
+    fn only_surrounding_whitespace_is_removed() {
         for text in ["AKIACANARY", "AKIACANARY\n", " AKIACANARY \r\n"] {
             let word = clean_word(&SecretValue::from(text), "it").unwrap();
             assert_eq!(*word, "AKIACANARY");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_word_is_an_error_that_names_its_place_and_never_shows_it() {
+    fn invalid_word_names_its_source_and_is_not_shown() {
         let bad: [&[u8]; 6] = [
             b"",
             b" \n",

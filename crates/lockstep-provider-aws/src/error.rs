@@ -1,5 +1,6 @@
-//! What went wrong, in words of ours. Of what the service says, its error code and the status are used; its text is looked
-//! at for a few words and never shown, because it repeats names, policies and account numbers.
+//! Describes failures in our own words. Of a response, only the error code and the status are used.
+//! Its text is searched for a few words and never shown, because it repeats names, policies and
+//! account numbers.
 
 use std::{error::Error, time::Duration};
 
@@ -10,48 +11,47 @@ use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
 
 use crate::client::LONGEST_BODY;
 
-/// What a failed call was for.
+/// The purpose of a failed call.
 pub(crate) struct Purpose {
-    /// What was asked.
     pub(crate) operation: Operation,
-    /// As a sentence goes on after "permission denied": `reading "shop/database"`.
+    /// Continues the sentence "permission denied": `reading "shop/database"`.
     pub(crate) doing: String,
-    /// Who asked: `as role arn:aws:iam::123456789012:role/shop`.
+    /// The identity: `as role arn:aws:iam::123456789012:role/shop`.
     pub(crate) identity: String,
-    /// The sentence when it does not exist.
+    /// The message if the object does not exist.
     pub(crate) missing: String,
-    /// What the policy must grant.
+    /// The action that the policy must grant.
     pub(crate) action: &'static str,
 }
 
-/// What a failed call came to.
+/// The reason why a call failed.
 #[derive(Debug, Clone)]
 pub(crate) enum Failed {
     /// There were no credentials to call with.
     Login(ProviderError),
-    /// No answer in time.
+    /// There was no response in time.
     Timeout,
-    /// No connection, or one that broke before there was an answer.
+    /// There was no connection, or it broke before the response.
     Unreachable,
     /// The host name has no address.
     NameNotResolved,
     /// The store may not use plain `http`.
     PlainHttp,
-    /// The certificate is not trusted, and why.
+    /// The certificate is not trusted, for this reason.
     Untrusted { why: &'static str },
-    /// A connection that broke in the middle of an answer.
+    /// The connection broke during the response.
     BrokenOff,
-    /// The answer is about another value or version than was asked for.
+    /// The response is about another value or version than requested.
     Mismatch,
-    /// The answer is longer than any of the service's own.
+    /// The response is longer than any of the service.
     TooLong { status: u16 },
-    /// The answer has more structure than any of the service's own.
+    /// The response has more structure than any of the service.
     TooComplex { status: u16 },
-    /// Other long answers are being read.
+    /// Other long responses are being read.
     NoRoom,
-    /// It could not be sent.
+    /// The request could not be sent.
     NotSent,
-    /// The service, or something in its place, said no.
+    /// The service, or something in its place, returned an error.
     Refused {
         why: Why,
         status: u16,
@@ -59,45 +59,45 @@ pub(crate) enum Failed {
     },
 }
 
-/// Why a service says no.
+/// The meaning of an error of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// There is no such value.
+    /// The value does not exist.
     Missing,
-    /// There is no such KMS key.
+    /// The KMS key does not exist.
     NoKey,
-    /// There is no such queue.
+    /// The queue does not exist.
     NoQueue,
-    /// It is marked for deletion.
+    /// The secret is marked for deletion.
     Deleted,
-    /// The policy does not grant it.
+    /// The policy does not grant the action.
     Denied,
-    /// The value is there, and its KMS key may not be used.
+    /// The value exists, but its KMS key may not be used.
     KeyDenied,
-    /// It is of another key or place, or damaged.
+    /// The ciphertext belongs to another key or location, or is damaged.
     WrongCiphertext,
-    /// The KMS key that was named is disabled, or is to be deleted.
+    /// The KMS key is disabled, or is about to be deleted.
     KeyUnusable,
-    /// The credentials are not good (any more).
+    /// The credentials are invalid or have expired.
     Credentials,
     /// The clocks differ too much.
     Skewed,
-    /// Too many requests.
+    /// There were too many requests.
     Throttled,
-    /// The service cannot serve.
+    /// The service is unavailable.
     Broken,
-    /// The request is wrong.
+    /// The request is invalid.
     Invalid,
-    /// It is not an answer of AWS.
+    /// The response does not come from AWS.
     Garbage,
 }
 
 impl Failed {
-    /// What the SDK says.
+    /// Classifies an error of the SDK.
     pub(crate) fn of<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>) -> Self {
         match error {
             SdkError::TimeoutError(_) => Self::Timeout,
-            // its only timeout is that of connecting
+            // Its only timeout is the one for connecting.
             SdkError::DispatchFailure(_) => match connection_failure(error) {
                 Some(HttpError::NameNotResolved) => Self::NameNotResolved,
                 Some(HttpError::PlainHttp) => Self::PlainHttp,
@@ -118,19 +118,19 @@ impl Failed {
                 let body = raw.body().bytes();
                 let refused = Self::refused(body.and_then(code_in_xml).as_deref(), "", Some(raw));
                 let refused = refused.unless_undocumented(raw);
-                // A body that could not be read to its end is not there. Its status may speak for itself.
+                // Without a complete body, only the status can be used.
                 if refused.why() == Some(Why::Garbage) && body.is_none() {
                     Self::of_body(error, raw.status().as_u16())
                 } else {
                     refused
                 }
             }
-            // ConstructionFailure, and what later versions of the SDK may add.
+            // ConstructionFailure, and variants that later versions of the SDK may add.
             _ => Self::NotSent,
         }
     }
 
-    /// Why a body was not read to its end. One that is too long would be so again.
+    /// Classifies why a body was not read to its end. A body that is too long would be so again.
     fn of_body(error: &(dyn Error + 'static), status: u16) -> Self {
         let mut sources = std::iter::successors(Some(error), |&error| error.source());
         match sources.find_map(<dyn Error>::downcast_ref::<BodyError>) {
@@ -141,12 +141,12 @@ impl Failed {
         }
     }
 
-    /// What the service says of one of several things that were asked for.
+    /// Classifies the error of one of several items of a request.
     pub(crate) fn of_part(code: Option<&str>, message: Option<&str>) -> Self {
         Self::refused(Some(code.unwrap_or("?")), message.unwrap_or_default(), None)
     }
 
-    /// There is no such thing.
+    /// Creates the error for an item that does not exist.
     pub(crate) fn missing() -> Self {
         Self::Refused {
             why: Why::Missing,
@@ -155,7 +155,7 @@ impl Failed {
         }
     }
 
-    /// It is marked for deletion.
+    /// Creates the error for a secret that is marked for deletion.
     pub(crate) fn deleted() -> Self {
         Self::Refused {
             why: Why::Deleted,
@@ -164,7 +164,7 @@ impl Failed {
         }
     }
 
-    /// It is not in the form that it must have.
+    /// Creates the error for a malformed response.
     pub(crate) fn garbage() -> Self {
         Self::Refused {
             why: Why::Garbage,
@@ -173,8 +173,9 @@ impl Failed {
         }
     }
 
-    /// Drops a verdict that a value is gone unless the service documents the answer: `deletionPolicy: Delete` deletes the
-    /// Secret then. A proxy, a wrong endpoint or another service can answer with 404 or with a similar code.
+    /// Discards the verdict that a value does not exist unless the service documents the response,
+    /// because `deletionPolicy: Delete` then deletes the Secret. A proxy, a wrong endpoint or
+    /// another service can return 404 or a similar code.
     fn unless_undocumented(self, raw: &HttpResponse) -> Self {
         let Self::Refused {
             why: Why::Missing | Why::Deleted,
@@ -184,7 +185,7 @@ impl Failed {
         else {
             return self;
         };
-        // the services answer with 400; moto answers with 404
+        // The services return 400; moto returns 404.
         if matches!(status, 400 | 404) && raw.body().bytes().is_some_and(has_type) {
             return self;
         }
@@ -195,7 +196,7 @@ impl Failed {
         }
     }
 
-    /// Whether there is no such thing.
+    /// Whether the item does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         self.why() == Some(Why::Missing)
     }
@@ -216,7 +217,7 @@ impl Failed {
         }
     }
 
-    /// Why the service said no.
+    /// Returns the meaning of the error, if the service returned one.
     pub(crate) fn why(&self) -> Option<Why> {
         match self {
             Self::Refused { why, .. } => Some(*why),
@@ -224,13 +225,13 @@ impl Failed {
         }
     }
 
-    /// Whether other credentials of the same identity may help.
+    /// Whether new credentials of the same identity may help.
     pub(crate) fn is_of_credentials(&self) -> bool {
         self.why() == Some(Why::Credentials)
     }
 
-    /// Whether it is an answer that says nothing against the store: that something is missing or not granted.
-    /// Where several things were asked for, it may be of one of them.
+    /// Whether the error does not mean that the store is failing: an item is missing or not
+    /// granted. In a request for several items, it can be about one of them.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(
             self.why(),
@@ -248,7 +249,7 @@ impl Failed {
         )
     }
 
-    /// The error that a reader sees.
+    /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
@@ -321,7 +322,7 @@ impl Failed {
             ..
         } = purpose;
         let error = match why {
-            // What a search or a login is answered with says nothing of one value.
+            // In a search or a login, this does not mean that a value is missing.
             Why::Missing | Why::Deleted if purpose.operation != Operation::Read => purpose.not_of_aws(status),
             Why::NoQueue if purpose.operation != Operation::Listen => purpose.not_of_aws(status),
             Why::Missing | Why::NoQueue => purpose.failed(ErrorKind::NotFound, missing.clone()),
@@ -380,7 +381,7 @@ impl Failed {
         }
     }
 
-    /// The error of a login.
+    /// Returns the error of a login.
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
             Some(Why::Denied) => Some(ErrorKind::PermissionDenied),
@@ -404,7 +405,7 @@ impl Failed {
 }
 
 impl Purpose {
-    /// Reading a value, which needs that action.
+    /// Describes the read of a value, which requires this action.
     pub(crate) fn reading(reference: &RemoteRef, identity: String, action: &'static str) -> Self {
         let key = &reference.key;
         let missing = match &reference.version {
@@ -424,32 +425,34 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
-    /// An answer that the service does not document.
+    /// Returns the error for a response that the service does not document.
     fn not_of_aws(&self, status: u16) -> ProviderError {
         self.malformed(&format!("is not one of AWS (status {status})"))
             .with_hint("Check that endpoint is the address of the service")
     }
 
-    /// An answer that is not in the form that it must have.
+    /// Returns the error for a malformed response.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
         self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
     }
 }
 
-/// A key that no value can have; the sentence goes on after the key.
+/// Creates the error for an invalid key. `what` continues the sentence after the key.
 pub(crate) fn invalid_key(key: &str, what: impl std::fmt::Display) -> ProviderError {
     let message = format!("key \"{}\" {what}", key.escape_debug());
     ProviderError::new(ErrorKind::ConfigInvalid, Operation::Read, message)
 }
 
-/// The complete text with which Secrets Manager refuses to read a secret that is marked for deletion. Any other text,
-/// for example one with such a word in the name of a secret, does not prove that the value is gone.
+/// The complete text with which Secrets Manager refuses to read a secret that is marked for
+/// deletion. Any other text, for example one with such a word in the name of a secret, does not
+/// prove that the value is gone.
 const MARKED_FOR_DELETION: [&str; 2] = [
     "You can't perform this operation on the secret because it was marked for deletion.",
     "You can\u{2019}t perform this operation on the secret because it was marked for deletion.",
 ];
 
-/// What an error code means, and for the few that mean several things, what a word in the text adds.
+/// Returns the meaning of an error code. For a few codes with several meanings, a word in the text
+/// decides.
 fn of_code(code: &str, text: &str) -> Option<Why> {
     Some(match code {
         "ResourceNotFoundException"
@@ -515,7 +518,7 @@ fn of_code(code: &str, text: &str) -> Option<Why> {
         | "KeyUnavailableException"
         | "DependencyTimeoutException"
         | "IDPCommunicationError" => Why::Broken,
-        // the code has several causes, and only its text distinguishes them
+        // The code has several causes, and only its text distinguishes them.
         "InvalidRequestException" if MARKED_FOR_DELETION.contains(&text) => Why::Deleted,
         "InvalidRequestException"
         | "ValidationException"
@@ -537,27 +540,28 @@ fn of_code(code: &str, text: &str) -> Option<Why> {
     })
 }
 
-/// What a status means where no code tells more.
+/// Returns the meaning of a status without a known code.
 fn of_status(status: u16, is_of_aws: bool) -> Why {
     match status {
         429 | 503 => Why::Throttled,
         300..=399 | 500..=599 => Why::Broken,
         401 if is_of_aws => Why::Credentials,
         403 if is_of_aws => Why::Denied,
-        // No service says with a status alone, or with a code that is not listed, that a value is gone.
+        // No service reports a missing value with a status alone or with an unlisted code.
         404 => Why::Garbage,
         400..=499 if is_of_aws => Why::Invalid,
         _ => Why::Garbage,
     }
 }
 
-/// Whether a body names its error as the JSON protocols of AWS do, in `__type`. The SDK also accepts `code`, which others use.
+/// Whether a body names its error in `__type`, as the JSON protocols of AWS do. The SDK also
+/// accepts `code`, which others use.
 fn has_type(body: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| body["__type"].is_string())
 }
 
-/// The error code in an answer that is XML where it should be JSON: what stands before a service speaks XML at times. Only
-/// a word is taken, and it is compared and never shown.
+/// Returns the error code of an XML response to a JSON request. Gateways in front of a service
+/// sometimes return XML. Only a single word is accepted; it is compared and never shown.
 fn code_in_xml(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body.get(..body.len().min(4096))?).ok()?;
     let (_, rest) = text
@@ -585,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_one_kind_and_the_text_is_never_shown() {
+    fn every_code_has_one_kind_and_its_text_is_not_shown() {
         let cases = [
             ("ResourceNotFoundException", "", ErrorKind::NotFound),
             ("ParameterNotFound", "", ErrorKind::NotFound),
@@ -626,7 +630,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_without_a_code_of_aws_is_garbage_unless_it_speaks_for_itself() {
+    fn status_without_an_aws_code_is_garbage_unless_clear() {
         for (status, want) in [
             (200, Why::Garbage),
             (302, Why::Broken),
@@ -644,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_names_key_role_and_the_action_that_the_policy_lacks() {
+    fn denial_names_the_key_the_role_and_the_missing_action() {
         let error = Failed::of_part(Some("AccessDeniedException"), None).error(&purpose());
         assert_eq!(
             error.to_string(),
@@ -654,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_in_xml_is_taken_and_nothing_else_of_it() {
+    fn only_the_code_of_an_xml_error_is_used() {
         let xml =
             b"<ErrorResponse><Error><Code>Throttling</Code><Message>canary</Message></Error></ErrorResponse>";
         assert_eq!(code_in_xml(xml).as_deref(), Some("Throttling"));

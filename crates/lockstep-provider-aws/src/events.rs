@@ -1,4 +1,4 @@
-//! Changes that EventBridge puts into a queue of SQS.
+//! Receives the changes that EventBridge puts into an SQS queue.
 
 mod parse;
 
@@ -23,12 +23,12 @@ use crate::{
     sdk::common,
 };
 
-/// How long one call waits for a message, in seconds: the most that the service allows.
+/// How long one call waits for a message, in seconds: the maximum that the service allows.
 const WAIT: i32 = 20;
-/// The most messages that one call takes, or deletes.
+/// Maximum number of messages that one call receives or deletes.
 const BATCH: usize = 10;
 
-/// A queue.
+/// An SQS queue.
 pub(crate) struct Queue {
     client: Client,
     caller: Arc<Caller>,
@@ -44,6 +44,8 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
+    /// Creates a client of the queue in the store's spec.
+    ///
     /// # Errors
     /// `ConfigInvalid`, naming the field below `spec.events.sqs`.
     pub(crate) fn new(
@@ -55,7 +57,8 @@ impl Queue {
         let Some(service) = config.service else {
             return Err(invalid("spec.events.sqs needs spec.provider.aws.service"));
         };
-        // the service is where the queue is: also behind a VPC endpoint, and with a name of another partition
+        // The service is at the host of the queue, also behind a VPC endpoint or in another
+        // partition.
         let endpoint = endpoint(&spec.queue_url)?;
         let settings = common!(aws_sdk_sqs, &config.region, Some(endpoint.as_str()), http);
         Ok(Self {
@@ -98,7 +101,7 @@ impl Queue {
                     .send()
             })
             .await?;
-        // the fault of a receipt is that it is old: its message comes, or came, with a new one
+        // A receipt at fault is only outdated: its message is delivered again with a new one.
         match answer.failed().iter().find(|failed| !failed.sender_fault()) {
             Some(failed) => Err(Failed::of_part(Some(failed.code()), failed.message())),
             None => Ok(()),
@@ -159,7 +162,7 @@ fn invalid(message: &str) -> ProviderError {
     ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
 }
 
-/// Where the service of a queue is.
+/// Returns the endpoint of a queue's service.
 fn endpoint(queue: &str) -> Result<String, ProviderError> {
     let bad = || invalid("spec.events.sqs.queueUrl is not the http or https URL of a queue");
     let url = Url::parse(queue).map_err(|_| bad())?;
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_service_of_a_queue_is_at_its_own_host() {
+    fn endpoint_of_a_queue_is_its_own_host() {
         for (queue, wanted) in [
             (
                 "https://sqs.eu-central-1.amazonaws.com/123456789012/lockstep",

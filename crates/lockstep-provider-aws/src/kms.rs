@@ -1,4 +1,4 @@
-//! KMS: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+//! Decrypts with one KMS key for the operator, and encrypts with it for `lockstep seal`.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -15,12 +15,12 @@ use crate::{
     sdk::common,
 };
 
-/// The longest value that a symmetric key encrypts, in bytes.
+/// Maximum length of a value that a symmetric key encrypts, in bytes.
 const LONGEST: usize = 4096;
-/// The longest ciphertext that it decrypts, in bytes.
+/// Maximum length of a ciphertext that it decrypts, in bytes.
 const LONGEST_CIPHERTEXT: usize = 6144;
 
-/// Calls KMS as one identity.
+/// Calls KMS with one identity.
 #[derive(Debug)]
 pub(crate) struct Kms {
     client: Client,
@@ -38,12 +38,12 @@ impl Kms {
         }
     }
 
-    /// Decrypts.
+    /// Decrypts a ciphertext.
     ///
     /// # Errors
-    /// `Undecryptable`, `KeyUnavailable`, and what the service or the transport fails with.
+    /// `Undecryptable`, `KeyUnavailable`, and errors of the service or the transport.
     pub(crate) async fn decrypt(&self, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        // The service would say that the request is wrong.
+        // The service would only report an invalid request.
         if !(1..=LONGEST_CIPHERTEXT).contains(&ciphertext.bytes.len()) {
             return Err(self.undecryptable());
         }
@@ -100,7 +100,7 @@ impl Kms {
                 "is disabled, or is to be deleted",
                 "Enable it, or cancel its deletion; else seal the values with another key",
             ),
-            // What is gone is the key, never the value: nothing may be deleted for it.
+            // The key is gone, not the value: nothing may be deleted because of it.
             Some(Why::NoKey) => unusable(
                 "does not exist in this account and region",
                 "Check spec.provider.aws.kms.keyId and region",
@@ -122,8 +122,9 @@ impl Kms {
     }
 }
 
-/// Whether the key that the service names, by its ARN, is the configured one. An alias cannot be compared: the service names the
-/// key that the alias points to, and to look that up needs a further right.
+/// Whether the key that the service returns, by its ARN, is the configured one. An alias cannot be
+/// compared: the service returns the key that the alias points to, and looking that up needs
+/// another permission.
 fn is_key(configured: &str, used: &str) -> bool {
     let is_alias = configured.starts_with("alias/")
         || (configured.starts_with("arn:") && configured.contains(":alias/"));
@@ -131,7 +132,8 @@ fn is_key(configured: &str, used: &str) -> bool {
     is_alias || used == configured || id == Some(configured)
 }
 
-/// The encryption context: it stands in CloudTrail, and policies can ask for it as `kms:EncryptionContext:…`.
+/// Returns the encryption context. CloudTrail records it, and policies can test it as
+/// `kms:EncryptionContext:…`.
 fn context(binding: &Binding) -> HashMap<String, String> {
     let pairs = binding.pairs();
     pairs
@@ -139,7 +141,7 @@ fn context(binding: &Binding) -> HashMap<String, String> {
         .collect()
 }
 
-/// Encrypts as whoever logged in.
+/// Encrypts with the identity of the user.
 pub(crate) struct KmsEncryptor(pub(crate) Kms);
 
 impl fmt::Debug for KmsEncryptor {

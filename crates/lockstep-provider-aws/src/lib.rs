@@ -1,17 +1,23 @@
-//! The `aws` provider: AWS Secrets Manager, AWS Systems Manager Parameter Store, and AWS KMS for ciphertexts.
+//! The `aws` provider: AWS Secrets Manager, AWS Systems Manager Parameter Store, and AWS KMS for
+//! ciphertexts.
 //!
-//! `config` validates what the user wrote. `login` gets credentials, which [`lockstep_provider::Login`] keeps and renews.
-//! `secrets_manager` and `parameter_store` put references into as few calls as the service allows, `kms` decrypts, and
-//! `events` listens for changes. `auth` sends a call with credentials that work, through the bounded `client`. `error`
-//! describes failures in our words. `provider` implements what other crates use, and `costs` has the prices.
+//! `config` validates the store's spec. `login` gets credentials, which
+//! [`lockstep_provider::Login`] keeps and renews. `secrets_manager` and `parameter_store` put
+//! references into as few calls as the service allows, `kms` decrypts, and `events` listens for
+//! changes. `auth` sends a call with valid credentials through the bounded `client`. `error`
+//! describes failures in our words. `provider` implements the interface for other crates, and
+//! `costs` has the prices.
 //!
-//! # What of the SDK is used, and what is not
+//! # Use of the SDK
 //!
-//! The calls, their signatures and the parsing are the SDK's. Its own retries are off, because the layers around every
-//! provider retry within the store's budget; so is its cache of identities, because a login must be ours to count, share
-//! and replace. `client` bounds what an answer may hold: the SDK reads all of it into memory. Nothing is taken from the
-//! environment (`AWS_*`, profiles, instance metadata, proxies), except where a ClusterSecretStore names no credentials: then
-//! the SDK's default chain is asked, for credentials and for nothing else.
+//! The SDK provides the calls, their signatures and the parsing. Two of its features are disabled:
+//! - its retries, because the layers around every provider retry within the store's budget
+//! - its cache of identities, because lockstep must count, share and replace logins
+//!
+//! `client` limits the size of responses, because the SDK reads them completely into memory.
+//! Nothing is read from the environment (`AWS_*`, profiles, instance metadata, proxies). The only
+//! exception is a ClusterSecretStore without credentials: it gets them from the SDK's default
+//! chain.
 
 mod auth;
 mod client;

@@ -1,15 +1,16 @@
-//! Where a key is, in each of the services.
+//! Resolves keys to locations, for each of the services.
 //!
-//! The location is what a name has below the store's `prefix`. Without a prefix, a key may also be an ARN of the service and the region
-//! of the store: its location is the ARN itself, which a grant covers only if it spells out everything up to the name. With a prefix,
-//! an ARN would lead out of it, and is refused.
+//! The location is the part of a name below the store's `prefix`. Without a prefix, a key may also
+//! be an ARN of the service and the region of the store: its location is the ARN itself, which a
+//! grant covers only if it spells out everything up to the name. With a prefix, ARNs are rejected
+//! because they would bypass it.
 
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{Located, Location, LocationError, Locator};
 
 use crate::config::Config;
 
-/// The longest name or ARN.
+/// Maximum length of a name or ARN.
 const LONGEST: usize = 2048;
 
 /// Parses the keys of a store.
@@ -38,7 +39,7 @@ impl AwsLocator {
         })
     }
 
-    /// Whether a name can begin so: no search begins with an ARN.
+    /// Whether a name can start like this: no search starts with an ARN.
     pub(crate) fn can_begin(&self, begin: &str) -> bool {
         begin.bytes().all(|byte| match self.service {
             Some(AwsService::SecretsManager) => in_secret(byte),
@@ -47,7 +48,7 @@ impl AwsLocator {
         })
     }
 
-    /// The name or ARN that a location means.
+    /// Returns the name or ARN of a location.
     ///
     /// # Errors
     /// When no secret or parameter can have it.
@@ -139,7 +140,7 @@ fn in_parameter(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.-/".contains(&byte)
 }
 
-/// One id that the service does not take would cost all that are asked with it.
+/// Checks the name of a secret. One invalid id fails the whole call for several ids.
 fn check_secret(name: &str) -> Result<(), LocationError> {
     if !name.bytes().all(in_secret) {
         return Err(LocationError::refused(
@@ -165,7 +166,7 @@ fn check_complete(name: &str) -> Result<(), LocationError> {
     ))
 }
 
-/// Parameter Store reads these names from another service, which has grants of its own.
+/// Rejects names that Parameter Store reads from another service, which has its own grants.
 fn check_reference(name: &str) -> Result<(), LocationError> {
     let mut segments = name.split('/').filter(|segment| !segment.is_empty());
     let begins = ["aws", "reference"].map(|word| {
@@ -208,7 +209,7 @@ fn check_length(name: &str) -> Result<(), LocationError> {
     Ok(())
 }
 
-/// Checks a version: it becomes a part of what is asked for.
+/// Checks a version, because it becomes a part of the requested id.
 pub(crate) fn check_version(service: AwsService, version: &str) -> Result<(), LocationError> {
     let bad = |what: &str| Err(LocationError::Refused(what.to_owned()));
     match service {
@@ -258,7 +259,7 @@ impl Locator for AwsLocator {
             AwsService::ParameterStore if self.prefix.ends_with('/') => {
                 path.trim_start_matches('/').to_owned()
             }
-            // names with a slash begin with one
+            // Names with a slash start with one.
             AwsService::ParameterStore if self.prefix.is_empty() && !path.is_empty() => {
                 format!("/{}", path.trim_start_matches('/'))
             }
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn references_to_other_services_are_refused() {
+    fn references_to_other_services_are_rejected() {
         let rows = [
             ("", "/aws/reference/secretsmanager/shop/db"),
             ("", "//AWS//Reference/secretsmanager/shop/db"),
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_its_own_location_below_the_prefix() {
+    fn location_is_the_name_below_the_prefix() {
         for (service, prefix, key, id) in [
             (AwsService::SecretsManager, "", "shop/db", "shop/db"),
             (AwsService::SecretsManager, "", "/shop/db", "/shop/db"),
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_is_anchored_up_to_its_name() {
+    fn arn_is_anchored_up_to_its_name() {
         for (service, arn, anchor) in [
             (
                 AwsService::SecretsManager,
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arn_that_leads_out_of_the_store_is_refused() {
+    fn arn_outside_of_the_store_is_rejected() {
         let error = locator(AwsService::SecretsManager, "team/").locate(SECRET, None);
         assert!(
             error
@@ -357,7 +358,7 @@ mod tests {
             "arn:aws:secretsmanager:eu-central-1:1:secret:shop/db-AbCdEf",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:a:b",
-            // a part of the ARN of "shop/db", or of "shop-db.api"
+            // A part of the ARN of "shop/db", or of "shop-db.api".
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/db",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop-db.api",
             "arn:aws:secretsmanager:eu-central-1:123456789012:secret:-AbCd",
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_path_has_the_form_of_names() {
+    fn search_path_has_the_form_of_names() {
         let folder = |service, prefix: &str, path: &str| {
             let folder = locator(service, prefix).folder(path).unwrap();
             folder.map(|folder| folder.to_string())

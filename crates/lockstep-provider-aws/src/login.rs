@@ -1,5 +1,5 @@
-//! How credentials are got: an access key as it is, a role that is assumed with one, a ServiceAccount's token that is
-//! exchanged for a role's, or the operator's own.
+//! Gets credentials: an access key as it is, a role that is assumed with one, the token of a
+//! ServiceAccount that is exchanged for a role, or the operator's own.
 
 use std::{
     fmt,
@@ -35,17 +35,18 @@ use crate::{
 
 /// The annotation of a ServiceAccount that names its role.
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
-/// The longest token, id or key that an answer may hold, in bytes.
+/// Maximum length of a token, id or key in a response, in bytes.
 const LONGEST: usize = 32 * 1024;
 
 type Grant = lockstep_provider::Grant<Credential>;
 
-/// Logs in. The SDK would cache credentials, but not share one login, replace it when a service rejects it or count it.
+/// Logs in. The SDK would cache credentials, but not share one login, replace it when a service
+/// rejects it or count it.
 pub(crate) struct AwsAuthenticator {
     login: Login,
     region: String,
     http: Http,
-    /// The SDK's chain of the places where an operator's own credentials may be.
+    /// The SDK's default chain, which finds the operator's own credentials.
     chain: OnceCell<DefaultCredentialsChain>,
     clock: SharedClock,
     credentials: Arc<dyn Credentials>,
@@ -104,16 +105,16 @@ impl AwsAuthenticator {
         }
     }
 
-    /// Asks the token service who these credentials are of: it tells everybody, without any right.
+    /// Asks the token service for the identity of these credentials. It needs no permission.
     ///
     /// # Errors
-    /// What the service or the transport fails with.
+    /// When the service or the transport fails.
     pub(crate) async fn who_am_i(&self, credential: Credential) -> Result<(), Failed> {
         let answer = self.sts(Some(credential)).get_caller_identity().send().await;
         answer.map(drop).map_err(|error| Failed::of(&error))
     }
 
-    /// The operator's own credentials.
+    /// Returns the operator's own credentials.
     async fn ambient(&self) -> Result<Grant, ProviderError> {
         let chain = self
             .chain
@@ -148,7 +149,8 @@ impl AwsAuthenticator {
         Ok((credential, lifetime))
     }
 
-    /// Exchanges a ServiceAccount's token for credentials of its role. Answers them, and the role that is then assumed.
+    /// Exchanges a ServiceAccount's token for credentials of its role. Returns them, and the role
+    /// to assume with them.
     async fn exchange(
         &self,
         credentials: &dyn Credentials,
@@ -156,7 +158,7 @@ impl AwsAuthenticator {
         audience: &str,
     ) -> Result<(Grant, Option<&str>), ProviderError> {
         let configured = self.login.role.as_deref();
-        // Who names the role in the store needs no right to read the ServiceAccount.
+        // If the store names the role, the ServiceAccount need not be readable.
         let annotated = if configured.is_some() && self.is_plain() {
             None
         } else {
@@ -209,7 +211,7 @@ impl AwsAuthenticator {
         Ok((self.granted(answer.credentials)?, second))
     }
 
-    /// Whether there is nothing that only assuming a role can say.
+    /// Whether no setting needs a role to be assumed.
     fn is_plain(&self) -> bool {
         self.login.external_id.is_none() && self.login.tags.is_empty()
     }
@@ -282,7 +284,7 @@ impl AwsAuthenticator {
         Ok((credential, Some(self.until(expiry))))
     }
 
-    /// How long it is until then.
+    /// Returns the duration until this time.
     fn until(&self, then: SystemTime) -> Duration {
         then.duration_since(SystemTime::from(self.clock.now()))
             .unwrap_or_default()

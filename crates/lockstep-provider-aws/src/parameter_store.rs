@@ -1,4 +1,4 @@
-//! Parameter Store: values by name or ARN, ten with one call.
+//! Parameter Store: reads values by name or ARN, ten in one call.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,16 +25,16 @@ use crate::{
     value::{NARROW, created, tags_as_value},
 };
 
-/// The most names that one call takes.
+/// Maximum number of names in one call.
 pub(crate) const BATCH: usize = 10;
-/// The policy's line for reads, in messages.
+/// The actions for reads, as messages show them.
 const READ_ACTION: &str =
     "ssm:GetParameters on this parameter, and kms:Decrypt where it has a key of its own";
 const TAGS_ACTION: &str = "ssm:ListTagsForResource on this parameter";
-/// The most names of one page, by path and by tags.
+/// Maximum number of names on one page, by path and by tags.
 pub(crate) const PAGE_BY_PATH: i32 = 10;
 const PAGE_BY_TAGS: i32 = 50;
-/// The longest name that is taken for one, in bytes.
+/// Maximum length of a name in a response, in bytes.
 const LONGEST_NAME: usize = 2048;
 
 /// Reads from Parameter Store.
@@ -59,7 +59,7 @@ impl ParameterStore {
         }
     }
 
-    /// Whether a reference can go into a batch: one takes values, of any version.
+    /// Whether a reference can be in a batch: values can, in any version.
     pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
         reference.part == Part::Value
             && !self
@@ -118,18 +118,18 @@ impl ParameterStore {
         Ok(tags_as_value(&tags.collect()))
     }
 
-    /// Reads names, each of them once.
+    /// Reads each of the names once.
     async fn read(&self, names: Vec<String>) -> Told {
         let (unbatchable, together): (Vec<String>, Vec<String>) = names
             .into_iter()
             .partition(|name| self.unbatchable.contains(name));
-        // A parameter that another account shares is read by its ARN and has the name of an own one, so
-        // no call asks for names and ARNs.
+        // A parameter that another account shares is read by its ARN and can have the name of a
+        // local one, so no call contains both names and ARNs.
         let (arns, plain): (Vec<String>, Vec<String>) =
             together.iter().cloned().partition(|name| is_arn(name));
         let pages = plain.chunks(BATCH).chain(arns.chunks(BATCH));
         let mut told = self.read_pages(pages.map(<[String]>::to_vec)).await;
-        // A call that was refused as a whole says nothing of each name in it.
+        // A call that was rejected as a whole has no result for any of its names.
         let untold: Vec<String> = together
             .into_iter()
             .filter(|name| !told.contains_key(name))
@@ -150,7 +150,7 @@ impl ParameterStore {
         pages.into_iter().flatten().collect()
     }
 
-    /// What one call tells of these names. Nothing where several were refused together.
+    /// Reads names in one call. The result is empty if a call for several names was rejected.
     async fn read_page(&self, names: Vec<String>) -> Told {
         let answer = self
             .caller
@@ -175,7 +175,8 @@ impl ParameterStore {
             }
         };
         let mut parameters = answer.parameters.take().unwrap_or_default();
-        // Where a version and the current one come without a selector, the current one is the last.
+        // If the response contains a specific version and the current one without selectors, the
+        // current one is the last.
         parameters.sort_by_key(|parameter| parameter.version);
         let mut told = Told::new();
         for parameter in parameters {
@@ -196,7 +197,7 @@ impl ParameterStore {
         }
         for name in answer.invalid_parameters() {
             if names.contains(name) {
-                // an answer that has the value as well proves nothing
+                // A response that also contains the value proves nothing.
                 let failed = if told.contains_key(name) {
                     Failed::garbage()
                 } else {
@@ -205,7 +206,7 @@ impl ParameterStore {
                 told.insert(name.clone(), Err(failed));
             }
         }
-        // A name that the answer leaves out was asked for alone already.
+        // A single name that the response omits needs no further call.
         if let [name] = names.as_slice() {
             told.entry(name.clone()).or_insert_with(|| Err(Failed::garbage()));
         }
@@ -238,7 +239,7 @@ impl ParameterStore {
         Ok(found)
     }
 
-    /// Adds the keys below a folder that match.
+    /// Adds the matching keys below a folder.
     async fn find_by_path(
         &self,
         folder: &str,
@@ -277,7 +278,7 @@ impl ParameterStore {
         }
     }
 
-    /// Adds the keys below a folder that have the tags and match.
+    /// Adds the matching keys below a folder that have the tags.
     async fn find_by_tags(
         &self,
         folder: &str,
@@ -363,7 +364,7 @@ impl ParameterStore {
         }
     }
 
-    /// The name or ARN that a location means, with its version.
+    /// Returns the name or ARN of a location, with its version.
     fn name(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
         let version = reference.version.as_deref().map_or(Ok(()), |version| {
             check_version(AwsService::ParameterStore, version)
@@ -376,7 +377,8 @@ impl ParameterStore {
         })
     }
 
-    /// The folders to list: names have no folder above the first slash, and a listing by path needs one.
+    /// Returns the folders to list. Names without a slash are in no folder, and a listing by path
+    /// needs one.
     fn folders(&self, filter: &KeyFilter) -> Vec<String> {
         let beginnings = filter.beginnings().into_iter();
         let possible = beginnings.filter(|begin| self.locator.can_begin(begin));
@@ -398,12 +400,12 @@ fn unrooted<'a>(key: &'a &str) -> &'a str {
     key.strip_prefix('/').unwrap_or(key)
 }
 
-/// No name begins like an ARN.
+/// Whether it is an ARN: no name starts like one.
 fn is_arn(name: &str) -> bool {
     name.starts_with("arn:")
 }
 
-/// Whether a parameter is what was asked for: by name or ARN, and by version or label.
+/// Whether a parameter is the requested one, by name or ARN, and by version or label.
 fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
     let base = if is_arn(asked) {
         parameter.arn.as_deref()
@@ -415,9 +417,10 @@ fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
         .is_some_and(|wanted| is_selected(wanted, parameter, is_alone))
 }
 
-/// Whether a parameter has the version or label that was asked for, as `:3` or `:stable`; empty for the current version. The
-/// service repeats it as the selector. Emulators may leave the selector out: a number is compared with the version, and a label
-/// is accepted where nothing else was asked for, because only the selector tells the label.
+/// Whether a parameter has the requested version or label, as `:3` or `:stable`; empty for the
+/// current version. The service repeats it as the selector. Emulators may omit the selector. Then a
+/// number is compared with the version, and a label is accepted only if nothing else was requested,
+/// because only the selector contains the label.
 fn is_selected(wanted: &str, parameter: &Parameter, is_alone: bool) -> bool {
     let selector = parameter.selector.as_deref().unwrap_or_default();
     let Some(name) = wanted.strip_prefix(':') else {
@@ -425,7 +428,7 @@ fn is_selected(wanted: &str, parameter: &Parameter, is_alone: bool) -> bool {
     };
     let has_selector = selector == wanted;
     match name.parse::<i64>() {
-        // labels do not begin with a digit
+        // Labels do not start with a digit.
         Ok(number) => number == parameter.version && (has_selector || selector.is_empty()),
         Err(_) => has_selector || (is_alone && selector.is_empty()),
     }
@@ -445,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_one_parameter_are_told_apart_by_selector_or_else_by_number() {
+    fn versions_are_matched_by_selector_or_number() {
         let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
         let is = |asked: &str, version, selector| is_named(asked, &parameter(version, selector), false);
         assert!(is("/shop/database", 3, None) && is(arn, 3, None));

@@ -1,4 +1,4 @@
-//! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
+//! Implements the provider interface for a store's configuration.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +26,7 @@ use crate::{
     secrets_manager::SecretsManager,
 };
 
-/// Makes `aws` providers. Those that may connect to the same addresses share connections.
+/// Creates `aws` providers. Providers with the same endpoint policy share connections.
 #[derive(Debug, Clone, Default)]
 pub struct AwsFactory {
     clients: Clients,
@@ -116,7 +116,7 @@ fn caller(config: &Config, http: &Http, credentials: Arc<dyn Credentials>) -> Ar
     Caller::new(Login::new(authenticator))
 }
 
-/// The configuration of a store, checked.
+/// Returns the validated configuration of a store.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
     Config::new(spec(&config.provider)?, &config.key)
 }
@@ -140,7 +140,7 @@ struct Aws {
 enum Service {
     SecretsManager(SecretsManager),
     ParameterStore(ParameterStore),
-    /// The store has a KMS key alone.
+    /// The store has only a KMS key.
     None,
 }
 

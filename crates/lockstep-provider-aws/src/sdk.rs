@@ -1,6 +1,6 @@
-//! How clients of the SDK are made.
+//! Creates clients of the SDK.
 
-/// What every client of the SDK is made with, whose builders are types of their own.
+/// The settings of every SDK client. It is a macro because each SDK crate has its own builder type.
 macro_rules! common {
     ($sdk:ident, $region:expr, $endpoint:expr, $http:expr) => {{
         let mut config = $sdk::config::Builder::new()

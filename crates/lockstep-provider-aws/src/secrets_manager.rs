@@ -1,4 +1,4 @@
-//! Secrets Manager: values by name or ARN, twenty with one call where the policy lets it.
+//! Secrets Manager: reads values by name or ARN, twenty in one call if the policy allows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,33 +31,34 @@ use crate::{
     value::{NARROW, created, tags_as_value},
 };
 
-/// The most ids that one call takes.
+/// Maximum number of ids in one call.
 pub(crate) const BATCH: usize = 20;
-/// The longest value that a batch may hold, with its version, in bytes. The service stores 64 KiB at most.
+/// Maximum length of a value in a batch, with its version, in bytes. The service stores at most 64
+/// KiB.
 const LONGEST_IN_BATCH: usize = 128 * 1024;
-/// The most bytes that all values of a batch may have together.
+/// Maximum length of all values of a batch together, in bytes.
 const MOST_IN_BATCH: usize = 4 << 20;
-/// How long single reads are made after a batch was denied.
+/// How long values are read one by one after a batch was denied.
 const DENIED_FOR: Duration = Duration::from_secs(3600);
-/// The most names of one page of a listing.
+/// Maximum number of names on one page of a listing.
 pub(crate) const PAGE: i32 = 100;
-/// A name that nobody has: whoever asks for it learns whether batches are granted, and nothing else.
+/// A name that no secret has. A batch with it shows only whether batches are granted.
 const NOBODY: &str = "lockstep-check";
 
-/// The policy's line for batches, in messages.
+/// The action for batches, as messages show it.
 const BATCH_ACTION: &str = "secretsmanager:BatchGetSecretValue";
 const DESCRIBE_ACTION: &str = "secretsmanager:DescribeSecret on this secret";
 const READ_ACTION: &str =
     "secretsmanager:GetSecretValue on this secret, and kms:Decrypt where it has a key of its own";
 
-/// Whether the identity may read several values with one call.
+/// Whether the identity may read several values in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Batches {
-    /// Nobody has tried.
+    /// No batch was tried yet.
     Unknown,
-    /// It may.
+    /// Batches are granted.
     Granted,
-    /// It may not, as far as is known, and is not asked again before.
+    /// Batches were denied and are not tried again before this time.
     Denied(Instant),
 }
 
@@ -88,12 +89,12 @@ impl SecretsManager {
         }
     }
 
-    /// How many references go out as one call.
+    /// Returns the maximum number of references in one call.
     pub(crate) fn batch(&self) -> usize {
         if self.denied() { 1 } else { BATCH }
     }
 
-    /// Whether a reference can go into a batch: one takes current values alone.
+    /// Whether a reference can be in a batch: only current values can.
     pub(crate) fn batches(&self, reference: &RemoteRef) -> bool {
         reference.part == Part::Value
             && reference.version.is_none()
@@ -101,12 +102,13 @@ impl SecretsManager {
             && !self.id(reference).is_ok_and(|id| self.is_single(&id))
     }
 
-    /// Whether an id is read by itself, after a batch with it was refused.
+    /// Whether an id is read alone because a batch with it was rejected.
     fn is_single(&self, id: &str) -> bool {
         self.unbatchable.contains(id)
     }
 
-    /// That batches are not granted; until one is, also where it is time to try again.
+    /// Returns a notice if batches are denied. It stays until one succeeds, even when the next try
+    /// is due.
     pub(crate) fn notice(&self) -> Option<Notice> {
         matches!(self.known(), Batches::Denied(_)).then(|| Notice {
             reason: "batch_denied",
@@ -121,7 +123,7 @@ impl SecretsManager {
         *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether batches are not granted, and not to be tried now.
+    /// Whether batches are denied and the next try is not yet due.
     fn denied(&self) -> bool {
         matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
     }
@@ -147,7 +149,7 @@ impl SecretsManager {
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let ids: Vec<Result<String, ProviderError>> =
             refs.iter().map(|reference| self.id(reference)).collect();
-        // What is wanted in its current version, each id once.
+        // The ids whose current version is wanted, each once.
         let mut current: Vec<String> = refs
             .iter()
             .zip(&ids)
@@ -174,7 +176,7 @@ impl SecretsManager {
         stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
-    /// Reads current values, each id once.
+    /// Reads current values of ids, each once.
     async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
         let (unbatchable, together): (Vec<String>, Vec<String>) =
             ids.into_iter().partition(|id| self.is_single(id));
@@ -185,7 +187,7 @@ impl SecretsManager {
             let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
             values.extend(pages.into_iter().flatten());
         }
-        // What a batch does not tell of is read alone.
+        // Ids that the batch did not answer are read alone.
         let untold: Vec<String> = together
             .into_iter()
             .filter(|id| !values.contains_key(id))
@@ -226,7 +228,7 @@ impl SecretsManager {
                     .send()
             })
             .await;
-        // what is marked for deletion is described, and its value is refused
+        // A secret that is marked for deletion can be described, but its value cannot be read.
         let answer = answer.and_then(|answer| match answer.deleted_date {
             _ if !is_answer_to(&id, answer.name(), answer.arn()) => Err(Failed::Mismatch),
             Some(_) => Err(Failed::deleted()),
@@ -246,13 +248,13 @@ impl SecretsManager {
         Ok(tags_as_value(&tags.collect()))
     }
 
-    /// Reads ids with one call. The result lacks the ids that the answer leaves out or answers twice: they are read by
-    /// themselves.
+    /// Reads ids with one call. The result lacks the ids that the response omits or answers twice:
+    /// they are read alone.
     async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
         let mut told = Told::default();
         let mut kept = 0;
         let mut after: Option<String> = None;
-        // A page at least for each id would be odd, more than that an answer without end.
+        // One page per id is already unusual; more pages would be an endless response.
         for _ in 0..=ids.len() {
             let answer = self
                 .caller
@@ -364,7 +366,7 @@ impl SecretsManager {
         Ok(found)
     }
 
-    /// Adds the keys that match and begin so.
+    /// Adds the matching keys that start with `begin`.
     async fn find_below(
         &self,
         begin: &str,
@@ -380,7 +382,7 @@ impl SecretsManager {
             .take(9)
             .map(|tag| filter_by(FilterNameStringType::TagKey, tag))
             .collect();
-        // A name that begins so would mean the contrary.
+        // A leading `!` would negate the filter.
         if !begin.is_empty() && !begin.starts_with('!') {
             filters.push(filter_by(FilterNameStringType::Name, &begin));
         }
@@ -434,8 +436,8 @@ impl SecretsManager {
         matches.then_some(key)
     }
 
-    /// Whether the store works. The first time, it learns whether batches are granted; in a store that is used, the
-    /// requests themselves are the check.
+    /// Checks whether the store works. The first check finds out whether batches are granted. While
+    /// a store is in use, its requests are the check.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         if self.denied() {
             return if self.caller.works() {
@@ -478,7 +480,7 @@ impl SecretsManager {
         }
     }
 
-    /// The name or ARN that a location means.
+    /// Returns the name or ARN of a location.
     fn id(&self, reference: &RemoteRef) -> Result<String, ProviderError> {
         let version = reference.version.as_deref().map_or(Ok(()), |version| {
             check_version(AwsService::SecretsManager, version)
@@ -492,7 +494,7 @@ fn filter_by(name: FilterNameStringType, value: &str) -> Filter {
     Filter::builder().key(name).values(value).build()
 }
 
-/// The version that a read asks for.
+/// The version that a read requests.
 #[derive(Debug, Clone, Copy)]
 struct Wanted<'a> {
     id: Option<&'a str>,
@@ -500,7 +502,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'static> {
-    /// What the service returns where no version is asked for.
+    /// The version that the service returns if none is requested.
     const CURRENT: Self = Self {
         id: None,
         stage: Some("AWSCURRENT"),
@@ -508,8 +510,9 @@ impl Wanted<'static> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Parses a version: a stage, or `uuid/` and an id. An event names a version that must still be the current one, as
-    /// `uuid/ID@STAGE`: the service refuses an id that does not have that stage.
+    /// Parses a version: a stage, or `uuid/` and an id. An event names a version that must still be
+    /// the current one, as `uuid/ID@STAGE`: the service rejects an id that does not have that
+    /// stage.
     fn new(version: &'a str) -> Self {
         let (id, stage) = match version.strip_prefix("uuid/") {
             None => (None, Some(version)),
@@ -520,7 +523,7 @@ impl<'a> Wanted<'a> {
         Self { id, stage }
     }
 
-    /// Whether a version that was returned is the one that was asked for.
+    /// Whether the returned version is the requested one.
     fn is_met(&self, id: Option<&str>, stages: &[String]) -> bool {
         self.id.is_none_or(|wanted| id == Some(wanted))
             && self
@@ -529,19 +532,20 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// What a batch returned for each id. An id that two secrets answer has no outcome: either could be another one.
+/// The results of a batch for each id. An id that two secrets answer has no outcome, because either
+/// could be the wrong one.
 #[derive(Default)]
 struct Told(HashMap<String, Vec<Outcome>>);
 
-/// The ARN of a secret, unless it is an error, and what was read.
+/// The ARN of a secret, unless it is an error, and the result of the read.
 type Outcome = (Option<String>, Result<RemoteSecret, Failed>);
 
 impl Told {
     fn add(&mut self, id: &str, arn: Option<String>, outcome: Result<RemoteSecret, Failed>) {
         let outcomes = self.0.entry(id.to_owned()).or_default();
-        // the same secret once for its name and once for its ARN
+        // The same secret, once for its name and once for its ARN.
         let is_known = arn.is_some() && outcomes.iter().any(|(known, _)| *known == arn);
-        // two are enough to know that they differ
+        // Two are enough to know that they differ.
         if !is_known && outcomes.len() < 2 {
             outcomes.push((arn, outcome));
         }
@@ -568,8 +572,8 @@ impl Told {
     }
 }
 
-/// The id of a batch that a secret answers. An ARN identifies one secret; a name also exists in other accounts. So a
-/// secret whose ARN was asked for does not answer an equal name.
+/// Returns the id of a batch that a secret answers. An ARN identifies one secret; a name also
+/// exists in other accounts. So a secret whose ARN was requested does not answer an equal name.
 fn asked<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option<&'a String> {
     let find = |wanted: Option<&str>, of_arns: bool| {
         let mut ids = ids.iter();
@@ -578,18 +582,18 @@ fn asked<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option
     find(arn, true).or_else(|| find(name, false))
 }
 
-/// Whether a secret is the one that an id names: by its name, or by its ARN.
+/// Whether an id names this secret, by its name or by its ARN.
 fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> bool {
     let answered = if is_arn(id) { arn } else { name };
     answered == Some(id)
 }
 
-/// No name has a colon.
+/// Whether it is an ARN: no name contains a colon.
 fn is_arn(id: &str) -> bool {
     id.starts_with("arn:")
 }
 
-/// A value, as the service holds it: text or bytes.
+/// Converts a value of the service, text or bytes.
 fn secret(
     text: Option<String>,
     binary: Option<Blob>,
@@ -609,12 +613,12 @@ fn secret(
     })
 }
 
-/// How many bytes a value and its version have.
+/// Returns the length of a value and its version in bytes.
 fn length(secret: &RemoteSecret) -> usize {
     secret.value.len() + secret.version.as_ref().map_or(0, String::len)
 }
 
-/// A value of a batch, if it is no longer than the service stores.
+/// Returns a value of a batch, unless it is longer than the service stores.
 fn fits(secret: RemoteSecret) -> Result<RemoteSecret, Failed> {
     if length(&secret) > LONGEST_IN_BATCH {
         return Err(Failed::garbage());
@@ -627,7 +631,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_a_batch_is_refused_where_it_or_its_version_is_longer_than_the_service_stores() {
+    fn oversized_value_or_version_in_a_batch_is_rejected() {
         let of = |value: usize, version: usize| {
             let (value, version) = ("x".repeat(value), "v".repeat(version));
             secret(Some(value), None, Some(version), None).map(fits)
@@ -641,7 +645,7 @@ mod tests {
 
     const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:";
 
-    /// Names and ARNs of secrets that are easily mixed up.
+    /// Names and ARNs of secrets that are easily confused.
     fn secrets() -> Vec<(&'static str, String)> {
         let other = ARN.replace("123456789012", "210987654321");
         vec![
@@ -690,7 +694,7 @@ mod tests {
         let names = secrets.iter().map(|(name, _)| (*name).to_owned());
         let arns = secrets.iter().map(|(_, arn)| arn.clone());
         let ids: Vec<String> = names.chain(arns).collect();
-        // every set of ids
+        // Every set of ids.
         for chosen in 1..1_u32 << ids.len() {
             let batch: Vec<String> = (0..ids.len())
                 .filter(|index| chosen & (1 << index) != 0)

@@ -1,4 +1,4 @@
-//! Ids that cannot share a call, because calls for several of them were refused.
+//! Ids that cannot share a call, because calls for several of them were rejected.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::error::Failed;
 
-/// How long an id stays unbatchable. A refusal of one refuses the whole call, and the cause may be fixed.
+/// How long an id stays unbatchable. One rejected id fails the whole call, and the cause may be
+/// fixed.
 const UNBATCHABLE_FOR: Duration = Duration::from_secs(600);
 /// Maximum number of unbatchable ids.
 const MOST: usize = 10_000;
@@ -30,9 +31,10 @@ impl Unbatchable {
         until.is_some_and(|until| until > Instant::now())
     }
 
-    /// Learns from single calls for the ids that a call for several did not answer. Ids that are refused again are the cause.
-    /// If each of them is answered, their combination is the cause, and all become unbatchable. If one failed in another way,
-    /// the next call decides. A missing value refuses no call.
+    /// Updates the set from the single calls for ids that a call for several did not answer. Ids
+    /// that are rejected again are the cause. If all are answered, their combination is the cause,
+    /// and all become unbatchable. If one failed in another way, the next call decides. A missing
+    /// value rejects no call.
     pub(crate) fn learn<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>> + Clone) {
         if outcomes.clone().any(is_refused) {
             self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
@@ -41,7 +43,7 @@ impl Unbatchable {
         }
     }
 
-    /// Keeps unbatchable ids that are still refused.
+    /// Keeps unbatchable ids that are still rejected.
     pub(crate) fn renew<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>>) {
         self.remember(outcomes.filter(|outcome| is_refused(*outcome)));
     }

@@ -1,4 +1,4 @@
-//! One call with a login that works. Everything that asks for values goes through [`Caller::call`].
+//! Sends calls with a valid login. Every request for values goes through [`Caller::call`].
 
 use std::{
     fmt,
@@ -13,14 +13,15 @@ use url::Url;
 
 use crate::{client::Http, error::Failed, login::GcpAuthenticator, transport::Transport};
 
-/// For how long a store counts as working after a request succeeded.
+/// How long a store counts as working after a successful request.
 const FRESH: Duration = Duration::from_secs(300);
 
-/// Calls services as one identity.
+/// Calls services with one identity.
 pub(crate) struct Caller {
     http: Http,
     login: Login<GcpAuthenticator>,
-    /// When a request last succeeded; none since one failed for the service's or the login's sake.
+    /// Time of the last successful request. `None` if a request failed since because of the service
+    /// or the login.
     worked: Mutex<Option<Instant>>,
 }
 
@@ -39,15 +40,16 @@ impl Caller {
         })
     }
 
-    /// Who asks, as messages name it.
+    /// Returns the identity as messages name it.
     pub(crate) fn identity(&self) -> String {
         self.login.authenticator().to_string()
     }
 
-    /// Makes a call of the service at that address, with one new login and one repetition if it no longer takes the login.
+    /// Sends a call to the service at this address. If the service rejects the login, it logs in
+    /// again and repeats the call once.
     ///
     /// # Errors
-    /// What the login, the transport or the service fails with.
+    /// When the login, the transport or the service fails.
     pub(crate) async fn call<T, F>(&self, base: &Url, request: impl Fn(Transport) -> F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, Error>>,
@@ -74,16 +76,16 @@ impl Caller {
         outcome
     }
 
-    /// Whether a request succeeded lately, and none has failed since.
+    /// Whether a request succeeded recently and none has failed since.
     pub(crate) fn works(&self) -> bool {
         let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
         worked.is_some_and(|at| at.elapsed() < FRESH)
     }
 
-    /// Whether there is a login; where one is at hand, it is not repeated.
+    /// Checks that a login is possible. A current login is not repeated.
     ///
     /// # Errors
-    /// What the login fails with.
+    /// When the login fails.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.login.session().await.map(drop)
     }

@@ -1,5 +1,6 @@
-//! Google's own types show what they hold: `{:?}` of a `SecretPayload` is the value. Whatever goes wrong with one, neither
-//! it nor the token that it was asked for with may be in a log of any module, in an error, in the client or the transport.
+//! Google's own types show their content: `{:?}` of a `SecretPayload` is the value. Whatever goes
+//! wrong, neither the value nor the token of the request may be in a log of any module, in an
+//! error, in the client or the transport.
 
 use std::sync::{Arc, Mutex};
 
@@ -34,8 +35,8 @@ use crate::{
 
 const VALUE: &str = "CANARY-value";
 
-/// What must not be shown: the value as text and in base64, each of them as numbers of bytes too; a token, a signed
-/// assertion, a key.
+/// Returns what must not be shown: the value as text and in base64, each of them also as a list of
+/// byte values; a token, a signed assertion, a key.
 fn secrets() -> Vec<String> {
     let encoded = BASE64_STANDARD.encode(VALUE);
     let numbers = |text: &str| {
@@ -66,7 +67,7 @@ fn assert_shows_nothing(shown: &str) {
     }
 }
 
-/// A stand-in with one value, behind a proxy that answers in its place where a test says so.
+/// A stand-in with one value, behind a proxy that can return another response.
 struct Stage {
     gcp: Gcp,
     proxy: Proxy,
@@ -104,7 +105,7 @@ impl Stage {
         }
     }
 
-    /// From now on this is the answer to who asks for a value.
+    /// Sets the response to all further reads of a value.
     fn answers(&self, fate: &Fate) {
         let fate = fate.clone();
         self.proxy.rule(move |request| {
@@ -116,7 +117,7 @@ impl Stage {
         });
     }
 
-    /// What a reader of the store is told, who saw nothing of it.
+    /// Returns the error of a read, and asserts that nothing was shown.
     async fn refuses(&self) -> ProviderError {
         let factory = GcpFactory::default();
         let store = factory
@@ -131,8 +132,9 @@ impl Stage {
         error
     }
 
-    /// The same call, with everything on its way looked at: the transport, Google's client around it, the error that the
-    /// client hands through with all its sources, and what is made of it. What the answer held is given back.
+    /// Sends the same call and inspects everything on its way: the transport, Google's client
+    /// around it, the error that the client passes through with all its sources, and our error.
+    /// Returns the content of the response.
     async fn calls(&self) -> Result<AccessSecretVersionResponse, Failed> {
         let config = Config::new(self.config.provider.gcp.as_ref().unwrap(), &self.config.key).unwrap();
         let project_ref = config.project_ref.clone().unwrap();
@@ -173,7 +175,7 @@ impl Stage {
     }
 }
 
-/// An answer that has a payload like that.
+/// Creates a response with this payload.
 fn with(payload: &Value) -> Fate {
     let name = format!("projects/{PROJECT_NUMBER}/secrets/database/versions/1");
     let body = json!({ "name": name, "payload": payload }).to_string();
@@ -181,7 +183,7 @@ fn with(payload: &Value) -> Fate {
 }
 
 #[tokio::test]
-async fn a_value_that_is_read_is_shown_nowhere() {
+async fn value_that_was_read_is_not_shown() {
     let _quiet = listen();
     let stage = Stage::raise().await;
     let answer = stage.calls().await.unwrap();
@@ -189,7 +191,7 @@ async fn a_value_that_is_read_is_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn a_value_with_a_wrong_checksum_is_shown_nowhere() {
+async fn value_with_a_wrong_checksum_is_not_shown() {
     let _quiet = listen();
     let stage = Stage::raise().await;
     stage.gcp.trouble(Some(Trouble::WrongChecksum));
@@ -199,7 +201,7 @@ async fn a_value_with_a_wrong_checksum_is_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_parsed_is_shown_nowhere() {
+async fn malformed_payload_is_not_shown() {
     let _quiet = listen();
     let stage = Stage::raise().await;
     let encoded = BASE64_STANDARD.encode(VALUE);
@@ -217,10 +219,10 @@ async fn a_payload_that_cannot_be_parsed_is_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn a_refused_login_shows_neither_token_nor_key() {
+async fn rejected_login_shows_neither_token_nor_key() {
     let _quiet = listen();
     let stage = Stage::raise().await;
-    // The service takes the token no more, nor the new one, and repeats them both.
+    // The service rejects the token and the new one, and repeats both.
     let body = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "ya29.CANARY" } });
     stage.answers(&Fate::answer(401, &[], &body.to_string()));
     assert_eq!(stage.refuses().await.kind, ErrorKind::Unauthenticated);
@@ -239,12 +241,12 @@ async fn a_refused_login_shows_neither_token_nor_key() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_is_shown_nowhere() {
+async fn truncated_response_is_not_shown() {
     let _quiet = listen();
     let stage = Stage::raise().await;
     let encoded = BASE64_STANDARD.encode(VALUE);
     let begin = format!(r#"{{"name":"CANARY","payload":{{"data":"{encoded}"#);
-    // The message is whole, and the JSON in it is not.
+    // The message is complete, and the JSON in it is not.
     stage.answers(&Fate::answer(200, &[], &begin));
     assert_eq!(stage.refuses().await.kind, ErrorKind::Malformed);
     assert_eq!(stage.calls().await.unwrap_err().why(), Some(Why::Garbage));
@@ -255,10 +257,11 @@ async fn an_answer_that_is_cut_is_shown_nowhere() {
     assert!(matches!(stage.calls().await, Err(Failed::Broken)));
 }
 
-/// Should this fail, the library has learnt to hide values, or nobody listens to its modules any more.
+/// If this fails, the library has started to hide values, or the logs of its modules are no longer
+/// captured.
 #[test]
 #[should_panic(expected = "lines with a value or a credential were logged")]
-fn a_payload_that_a_module_of_the_library_logs_would_be_noticed() {
+fn payload_logged_by_a_library_module_is_detected() {
     let _quiet = listen();
     let payload = SecretPayload::new().set_data(VALUE);
     tracing::trace!(target: "google_cloud_secretmanager_v1", "{payload:?}");

@@ -1,5 +1,5 @@
-//! One bounded HTTP request and its answer. Everything that reaches the network goes through [`Http::send`], except what
-//! finds the operator's own identity.
+//! Sends one bounded HTTP request. Every network request goes through [`Http::send`], except those
+//! that find the operator's own identity.
 
 use std::fmt;
 
@@ -19,11 +19,11 @@ use crate::{
     error::Failed,
 };
 
-/// How many connections to one host are kept that nobody uses.
+/// Maximum number of idle connections to one host.
 const KEPT_CONNECTIONS: usize = 32;
 
-/// Sends requests. Stores that may connect to the same addresses share it: a connection says nothing of who asks, each request
-/// carries its own token.
+/// Sends requests. Stores with the same endpoint policy share it: connections carry no identity,
+/// because each request has its own token.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: HttpClient,
@@ -36,18 +36,15 @@ impl fmt::Debug for Http {
     }
 }
 
-/// What a request carries.
+/// The body of a request.
 pub(crate) enum Body {
-    /// Nothing.
     None,
-    /// JSON.
     Json(Zeroizing<Vec<u8>>),
-    /// A form.
     Form(Zeroizing<String>),
 }
 
 impl Http {
-    /// A client; `None` when TLS does not work here.
+    /// Creates a client. Returns `None` if TLS is unavailable.
     pub(crate) fn new(connect: Connect, clock: SharedClock) -> Option<Self> {
         let settings = |plain| Settings {
             connect,
@@ -56,21 +53,21 @@ impl Http {
             kept_connections: KEPT_CONNECTIONS,
             ..Settings::default()
         };
-        // An image without certificates must not stand in the way of an endpoint without TLS.
+        // An image without certificates must still work with an endpoint without TLS.
         let client = HttpClient::new(settings(false)).or_else(|_| HttpClient::new(settings(true)));
         let client = client.ok()?.with_json_limits(JSON_LIMITS);
         Some(Self { client, clock })
     }
 
-    /// The time.
+    /// Returns the current time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Sends one request. Whatever the status says, it is an answer.
+    /// Sends one request. A response with any status is a success.
     ///
     /// # Errors
-    /// When there is no answer, or one that is too long.
+    /// When there is no response, or it is too long.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -115,7 +112,7 @@ impl Http {
     }
 }
 
-/// An address with this path and these parameters behind it. What is not allowed in a path is escaped.
+/// Appends a path and parameters to an address. Characters that a path does not allow are escaped.
 pub(crate) fn address(base: &Url, path: &str, query: &[(&str, &str)]) -> Url {
     let mut url = base.clone();
     let begin = url.path().trim_end_matches('/').to_owned();

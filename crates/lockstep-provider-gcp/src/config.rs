@@ -1,4 +1,4 @@
-//! The store's configuration, checked before anything that speaks HTTP sees it.
+//! Validates the configuration of a store before any HTTP code uses it.
 
 use std::fmt;
 
@@ -10,44 +10,42 @@ use lockstep_api::{
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
 
-/// The annotation of a ServiceAccount that names the service account of Google that it may act as.
+/// The annotation of a ServiceAccount that names the Google service account that it may
+/// impersonate.
 pub(crate) const ANNOTATION: &str = "iam.gke.io/gcp-service-account";
 
 /// The KMS key of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct KmsKey {
-    /// Its name: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
+    /// The full name: `projects/P/locations/L/keyRings/R/cryptoKeys/K`.
     pub(crate) name: String,
-    /// Address of the service.
     pub(crate) endpoint: Url,
 }
 
-/// A checked configuration. It holds no credential, only where credentials are.
+/// A validated configuration. It contains no credentials, only their locations.
 #[derive(Clone)]
 pub(crate) struct Config {
-    /// Where the secrets are.
+    /// The project and location of the secrets. `None` if the store has only a KMS key.
     pub(crate) project_ref: Option<ProjectRef>,
-    /// What is read where the latest version cannot be.
+    /// The version to read if the latest one is unavailable.
     pub(crate) selection: GcpVersionSelection,
     /// The key that decrypts.
     pub(crate) kms: Option<KmsKey>,
-    /// How to log in.
     pub(crate) login: Login,
 }
 
-/// The project and region of the secrets, and the address of the service.
+/// The project and region of the secrets, and the endpoint of the service.
 #[derive(Debug, Clone)]
 pub(crate) struct ProjectRef {
-    /// The project, by id or number.
+    /// The project id or number.
     pub(crate) project: String,
     /// The region of regional secrets.
     pub(crate) location: Option<String>,
-    /// Address of the service.
     pub(crate) endpoint: Url,
 }
 
 impl ProjectRef {
-    /// What every secret's name begins with: `projects/shop-prod`.
+    /// Returns the prefix of every secret's full name: `projects/shop-prod`.
     pub(crate) fn parent(&self) -> String {
         let project = &self.project;
         match &self.location {
@@ -60,26 +58,26 @@ impl ProjectRef {
 /// How to log in.
 #[derive(Clone)]
 pub(crate) struct Login {
-    /// Whose credentials come first.
+    /// The source of the first credentials.
     pub(crate) source: Source,
-    /// Address of the token service.
+    /// The endpoint of the token service.
     pub(crate) sts: Url,
-    /// Address of what impersonates.
+    /// The endpoint for impersonation.
     pub(crate) iam: Url,
 }
 
-/// Whose credentials come first.
+/// The source of the first credentials.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// The key of a service account from a Secret.
     Key(SecretKeyRef),
-    /// A ServiceAccount's token, exchanged through a pool.
+    /// A ServiceAccount's token, exchanged through a workload identity pool.
     Exchange(Exchange),
-    /// The operator's own.
+    /// The operator's own credentials.
     Ambient,
 }
 
-/// A ServiceAccount's token, exchanged through a pool.
+/// A ServiceAccount's token, exchanged through a workload identity pool.
 #[derive(Clone)]
 pub(crate) struct Exchange {
     /// The ServiceAccount.
@@ -88,18 +86,18 @@ pub(crate) struct Exchange {
     pub(crate) token_audience: String,
     /// The audience of the exchange, which names the pool.
     pub(crate) audience: String,
-    /// Who is impersonated then.
+    /// The service account to impersonate afterwards.
     pub(crate) acts_as: ActsAs,
 }
 
-/// Who is impersonated.
+/// The service account to impersonate.
 #[derive(Clone)]
 pub(crate) enum ActsAs {
-    /// Nobody: the ServiceAccount reads as itself.
+    /// None: the ServiceAccount reads as itself.
     Itself,
     /// This service account.
     Email(String),
-    /// The service account that the ServiceAccount's annotation names, if it names one.
+    /// The service account in the annotation of the ServiceAccount, if it has one.
     Annotated,
 }
 
@@ -113,7 +111,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// As messages name who reads: `as ServiceAccount "reader"`.
+/// Describes the identity for messages: `as ServiceAccount "reader"`.
 impl fmt::Display for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
@@ -133,7 +131,7 @@ impl fmt::Display for Login {
 }
 
 impl Config {
-    /// Checks what the user wrote for that store.
+    /// Validates the user's configuration of this store.
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the field below `spec.provider.gcp`.
@@ -159,7 +157,7 @@ impl Config {
     }
 }
 
-/// The project of a store; `None` where it has only a KMS key.
+/// Returns the project of a store, or `None` if it has only a KMS key.
 ///
 /// # Errors
 /// As [`Config::new`].
@@ -225,7 +223,7 @@ fn kms(spec: &GcpKms) -> Result<KmsKey, ProviderError> {
     })
 }
 
-/// The subscription of a store in that project.
+/// Returns the subscription of a store in this project.
 ///
 /// # Errors
 /// `ConfigInvalid`, naming the field below `spec.events.pubsub`.
@@ -261,9 +259,8 @@ pub(crate) fn subscription(spec: &PubsubEvents, project: &str) -> Result<Subscri
 /// A subscription of Pub/Sub.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscription {
-    /// Its name: `projects/P/subscriptions/S`.
+    /// The full name: `projects/P/subscriptions/S`.
     pub(crate) name: String,
-    /// Address of the service.
     pub(crate) endpoint: Url,
 }
 
@@ -348,10 +345,10 @@ fn of_cluster(spec: &GcpWorkloadIdentityAuth, project: Option<&str>) -> Result<E
     })
 }
 
-/// Checks the address of a service account, which becomes a part of a path.
+/// Checks the email of a service account, which becomes a part of a path.
 ///
 /// # Errors
-/// `ConfigInvalid`, naming where it stands.
+/// `ConfigInvalid`, naming the field.
 pub(crate) fn check_email(field: &str, email: &str) -> Result<(), ProviderError> {
     let is_part = |text: &str| {
         !text.is_empty()
@@ -371,14 +368,14 @@ pub(crate) fn check_email(field: &str, email: &str) -> Result<(), ProviderError>
     ))
 }
 
-/// Whether this is the id or number of a project, old ones with a domain in front among them.
+/// Whether the text is a project id or number. Old ids can have a domain as prefix.
 pub(crate) fn is_project(text: &str) -> bool {
     let (domain, name) = text.split_once(':').unwrap_or(("x", text));
     let is_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     text.len() <= 128 && !domain.is_empty() && domain.bytes().all(is_domain) && is_label(name)
 }
 
-/// Whether this is a word of lowercase letters, digits and dashes.
+/// Whether the text is a word of lowercase letters, digits and dashes.
 pub(crate) fn is_label(text: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_good)
@@ -387,7 +384,7 @@ pub(crate) fn is_label(text: &str) -> bool {
 fn address(field: &str, text: Option<&str>, default: &str) -> Result<Url, ProviderError> {
     let text = text.filter(|text| !text.is_empty()).unwrap_or(default);
     let bad = |what: &str| invalid(field, what);
-    // The parser would drop these in silence.
+    // The URL parser would silently drop these.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(bad("has white space or control characters in it"));
     }
@@ -408,7 +405,7 @@ fn address(field: &str, text: Option<&str>, default: &str) -> Result<Url, Provid
     Ok(url)
 }
 
-/// A field that cannot work; the sentence goes on after the field's name.
+/// Creates the error for an invalid field. `what` continues the sentence after the field's name.
 pub(crate) fn invalid(field: &str, what: impl fmt::Display) -> ProviderError {
     ProviderError::new(
         ErrorKind::ConfigInvalid,

@@ -45,7 +45,7 @@ fn exchange(auth: &Value) -> Exchange {
 }
 
 #[test]
-fn secrets_of_a_region_are_at_an_address_and_in_a_folder_of_their_own() {
+fn regional_secrets_have_their_own_endpoint_and_parent() {
     let project_ref = config(&json!({ "projectID": "shop-prod", "auth": key_auth() }));
     let project_ref = project_ref.unwrap().project_ref.unwrap();
     assert_eq!(project_ref.parent(), "projects/shop-prod");
@@ -63,7 +63,7 @@ fn secrets_of_a_region_are_at_an_address_and_in_a_folder_of_their_own() {
 }
 
 #[test]
-fn a_pools_provider_expects_its_own_name_as_the_tokens_audience() {
+fn default_token_audience_is_the_name_of_the_pool_provider() {
     let exchange = exchange(&federation());
     assert_eq!(exchange.token_audience, format!("https:{AUDIENCE}"));
     assert_eq!(exchange.audience, AUDIENCE);
@@ -71,7 +71,7 @@ fn a_pools_provider_expects_its_own_name_as_the_tokens_audience() {
 }
 
 #[test]
-fn an_audience_and_an_address_to_act_as_are_taken() {
+fn audience_and_service_account_email_are_used() {
     let mut auth = federation();
     auth["workloadIdentityFederation"]["serviceAccountRef"]["audience"] = json!("google");
     auth["workloadIdentityFederation"]["serviceAccountEmail"] =
@@ -82,7 +82,7 @@ fn an_audience_and_an_address_to_act_as_are_taken() {
 }
 
 #[test]
-fn a_gke_cluster_has_a_pool_of_its_project() {
+fn gke_cluster_uses_the_pool_of_its_project() {
     let exchange = exchange(&cluster());
     assert_eq!(exchange.token_audience, "shop-prod.svc.id.goog");
     assert_eq!(
@@ -95,7 +95,7 @@ fn a_gke_cluster_has_a_pool_of_its_project() {
 }
 
 #[test]
-fn the_operators_own_identity_serves_cluster_stores_alone() {
+fn operator_identity_is_only_for_cluster_stores() {
     let spec = json!({ "projectID": "shop-prod" });
     let error = config(&spec).unwrap_err();
     assert!(error.message.contains("spec.provider.gcp.auth"), "{error}");
@@ -104,7 +104,7 @@ fn the_operators_own_identity_serves_cluster_stores_alone() {
 }
 
 #[test]
-fn what_cannot_work_names_its_field() {
+fn invalid_configuration_names_its_field() {
     let kms = |name: &str| json!({ "kms": { "key": name }, "auth": key_auth() });
     let with = |field: &str, value: Value| {
         let mut spec = json!({ "projectID": "shop-prod", "auth": key_auth() });

@@ -1,18 +1,18 @@
-//! What Google charges and allows, from its own pages.
+//! Prices and quotas from the pages of Google.
 
 use lockstep_api::GcpProvider;
 use lockstep_provider::costs::{Backend, Call, Costs, Kept, MicroUsd, Published, Quota};
 
 use crate::secret_manager::PAGE;
 
-/// When these figures were looked up.
+/// The month in which these figures were looked up.
 const AS_OF: &str = "2026-11";
 const PRICES: &str = "cloud.google.com/secret-manager/pricing";
 const QUOTAS: &str = "cloud.google.com/secret-manager/quotas";
 const KMS_PRICES: &str = "cloud.google.com/kms/pricing";
 const FREE: MicroUsd = MicroUsd(0);
 
-/// Of a store.
+/// Returns the costs of a store.
 pub(crate) fn costs(provider: &GcpProvider) -> Costs {
     let mut costs = if provider.project_id.is_some() {
         secret_manager()
@@ -21,7 +21,7 @@ pub(crate) fn costs(provider: &GcpProvider) -> Costs {
     };
     costs.as_of = Some(AS_OF);
     if provider.kms.is_some() {
-        // $0.03 for 10,000
+        // $0.03 for 10,000.
         costs.decrypt = call("Cloud KMS Decrypt", MicroUsd(3), KMS_PRICES, None);
         costs.notes.push(
             "a version of a KMS key costs 0.06 USD a month in software and 1.00 USD in an HSM (cloud.google.com/kms/pricing): it is not counted; KMS has quotas of the calling project and of the project of the key (cloud.google.com/kms/quotas)",
@@ -39,7 +39,7 @@ fn secret_manager() -> Costs {
             versions_in_batches: false,
             page: usize::try_from(PAGE).unwrap_or(1),
         },
-        // $0.03 for 10,000
+        // $0.03 for 10,000.
         read: call(
             "AccessSecretVersion",
             MicroUsd(3),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_calls_cost_what_the_pages_say() {
+    fn ten_thousand_calls_cost_the_published_price() {
         let kms = json!({ "key": "projects/p/locations/l/keyRings/r/cryptoKeys/k" });
         let all = of(json!({ "projectID": "shop-prod", "kms": kms }));
         let price = |call: Call| call.price.unwrap().value.times(10_000).to_string();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn every_figure_says_where_it_stands_and_when_it_was_looked_up() {
+    fn every_figure_has_its_source_and_date() {
         let all = of(json!({ "projectID": "shop-prod" }));
         assert_eq!(all.as_of, Some(AS_OF));
         for call in [all.read, all.metadata, all.find] {

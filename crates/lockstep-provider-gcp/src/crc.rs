@@ -12,8 +12,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_those_of_rfc_3720() {
-        // appendix B.4
+    fn checksums_match_rfc_3720() {
+        // Appendix B.4.
         let ascending: Vec<u8> = (0..32).collect();
         for (bytes, want) in [
             (&[0; 32][..], 0x8a91_36aa),

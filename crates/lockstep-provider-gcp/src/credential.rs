@@ -1,5 +1,5 @@
-//! Credentials from Secrets: the key of a service account, cleaned and checked before anything else sees it, and the JWT
-//! that is signed with it.
+//! Reads the key of a service account from a Secret, validates it before use, and signs JWTs with
+//! it.
 
 use aws_lc_rs::{rand::SystemRandom, rsa::KeyPair, signature::RSA_PKCS1_SHA256};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -11,24 +11,24 @@ use serde_json::json;
 use url::{Host, Url};
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// What a token may be used for: everything that the identity may do.
+/// The scope of a token: everything that the identity may do.
 pub(crate) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// How long a signed JWT is good, in seconds: the longest that Google takes.
+/// Lifetime of a signed JWT in seconds: the maximum that Google accepts.
 const LIFETIME: i64 = 3600;
-/// The longest key that is read, in bytes. Google's are below 3 KiB.
+/// Maximum length of a key in bytes. Google's keys are below 3 KiB.
 const LONGEST_KEY: usize = 64 * 1024;
 
 /// The key of a service account.
 pub(crate) struct ServiceAccountKey {
-    /// The service account.
+    /// The email of the service account.
     pub(crate) email: String,
-    /// Where a JWT is exchanged.
+    /// The endpoint where a JWT is exchanged.
     pub(crate) token_uri: Url,
     id: String,
     pair: KeyPair,
 }
 
-/// The JSON that Google gives out, as far as it is used.
+/// The used fields of Google's JSON key file.
 #[derive(Deserialize)]
 struct File {
     r#type: String,
@@ -46,10 +46,10 @@ impl Drop for File {
 }
 
 impl ServiceAccountKey {
-    /// Reads a key; `what` says where it came from.
+    /// Parses a key. `what` names its source.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, naming where it came from and the field.
+    /// `CredentialsUnavailable`, naming the source and the field.
     pub(crate) fn read(value: &SecretValue, what: &str) -> Result<Self, ProviderError> {
         let not_one = || {
             unavailable(format!("{what} is not the JSON key of a service account"))
@@ -58,7 +58,7 @@ impl ServiceAccountKey {
         if value.len() > LONGEST_KEY {
             return Err(not_one());
         }
-        // The parser's own message can hold what it read.
+        // The parser's own message can contain its input.
         let file: File = serde_json::from_slice(value.expose()).map_err(|_| not_one())?;
         let bad = |field: &str, why: &str| unavailable(format!("{what}: {field} {why}"));
         if file.r#type != "service_account" {
@@ -89,11 +89,11 @@ impl ServiceAccountKey {
         })
     }
 
-    /// A JWT that is exchanged for an access token (RFC 7523, with the claims of "Using OAuth 2.0 for Server to Server
-    /// Applications").
+    /// Creates a JWT to exchange for an access token (RFC 7523, with the claims of "Using OAuth 2.0
+    /// for Server to Server Applications").
     ///
     /// # Errors
-    /// `CredentialsUnavailable` when the key does not sign.
+    /// `CredentialsUnavailable` if the key cannot sign.
     pub(crate) fn assertion(&self, now: Timestamp) -> Result<Zeroizing<String>, ProviderError> {
         let head = json!({ "alg": "RS256", "typ": "JWT", "kid": self.id });
         let claims = json!({
@@ -120,7 +120,7 @@ impl ServiceAccountKey {
     }
 }
 
-/// Where a JWT goes. It is a login in itself, so it leaves the machine over TLS only.
+/// Parses the endpoint for a JWT. A JWT is a login in itself, so it is sent only over TLS.
 fn token_uri(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let is_loopback = match url.host()? {
@@ -136,10 +136,10 @@ fn token_uri(text: &str) -> Option<Url> {
     good.then_some(url)
 }
 
-/// A token that is one word: printable ASCII, without white space at its ends.
+/// Reads a token that is a single word: printable ASCII, with surrounding whitespace removed.
 ///
 /// # Errors
-/// `CredentialsUnavailable`, naming what it is.
+/// `CredentialsUnavailable`, naming the token.
 pub(crate) fn word(value: &SecretValue, what: &str) -> Result<Zeroizing<String>, ProviderError> {
     let text = value.expose_str().unwrap_or("\0").trim_ascii();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -148,7 +148,7 @@ pub(crate) fn word(value: &SecretValue, what: &str) -> Result<Zeroizing<String>,
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// A credential that cannot be used.
+/// Creates the error for a credential that cannot be used.
 pub(crate) fn unavailable(message: impl Into<String>) -> ProviderError {
     ProviderError::new(ErrorKind::CredentialsUnavailable, Operation::Login, message)
 }

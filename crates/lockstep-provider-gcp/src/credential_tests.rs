@@ -12,7 +12,7 @@ const WHAT: &str = "Secret \"gcp\", key \"key.json\"";
 
 fn pem(pair: &KeyPair) -> String {
     let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    // the label in two parts, so that no search for keys finds this file
+    // The label is in two parts, so that no scan for keys finds this file.
     let label = concat!("PRIVATE", " KEY");
     format!(
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
@@ -36,7 +36,7 @@ fn read(file: &Value) -> Result<ServiceAccountKey, ProviderError> {
 }
 
 #[test]
-fn what_is_signed_with_a_key_says_whose_it_is_and_for_how_long() {
+fn signed_jwt_contains_the_identity_and_lifetime() {
     let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let key = read(&file(&pem(&pair))).unwrap_or_else(|error| panic!("{error}"));
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -69,7 +69,7 @@ fn what_is_signed_with_a_key_says_whose_it_is_and_for_how_long() {
 }
 
 #[test]
-fn what_is_no_key_is_an_error_that_names_its_place_and_field_and_never_shows_it() {
+fn invalid_key_names_its_source_and_is_not_shown() {
     let good = file("CANARY");
     let mut cases = vec![(good.clone(), "private_key")];
     for (field, value) in [
@@ -109,7 +109,7 @@ fn what_is_no_key_is_an_error_that_names_its_place_and_field_and_never_shows_it(
 }
 
 #[test]
-fn a_signed_jwt_leaves_the_machine_over_tls_only() {
+fn signed_jwt_is_sent_only_over_tls() {
     for good in [
         "https://oauth2.googleapis.com/token",
         "http://127.0.0.1:8080/token",

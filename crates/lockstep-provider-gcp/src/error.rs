@@ -1,5 +1,6 @@
-//! What went wrong, in words of ours. Of what Google says, the status, its name and the reason are used; its text is looked
-//! at for the state of a version and never shown, because it repeats names, policies and addresses.
+//! Describes failures in our own words. Of a response, only the status, its name and the reason are
+//! used. Its text is searched for the state of a version and never shown, because it repeats names,
+//! policies and addresses.
 
 use std::{error::Error as StdError, time::Duration};
 
@@ -11,30 +12,29 @@ use crate::{answer::Answer, refusal};
 
 pub(crate) use crate::refusal::Why;
 
-/// What a failed call was for.
+/// The purpose of a failed call.
 pub(crate) struct Purpose {
-    /// What was asked.
     pub(crate) operation: Operation,
-    /// As a sentence goes on after "permission denied": `reading "database"`.
+    /// Continues the sentence "permission denied": `reading "database"`.
     pub(crate) doing: String,
-    /// Who asked: `as service account shop@shop-prod.iam.gserviceaccount.com`.
+    /// The identity: `as service account shop@shop-prod.iam.gserviceaccount.com`.
     pub(crate) identity: String,
-    /// The sentence when it does not exist.
+    /// The message if the object does not exist.
     pub(crate) missing: String,
-    /// The right that it takes, and the role that has it.
+    /// The required permission, and the role that contains it.
     pub(crate) role: &'static str,
 }
 
-/// What a failed call came to.
+/// The reason why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failed {
     /// There was no login to call with.
     #[error("no login")]
     Login(ProviderError),
-    /// No answer in time.
+    /// There was no response in time.
     #[error("no answer in time")]
     Timeout,
-    /// No connection.
+    /// There was no connection.
     #[error("no connection")]
     Unreachable,
     /// The connection broke.
@@ -46,19 +46,19 @@ pub(crate) enum Failed {
     /// The store may not use plain `http`.
     #[error("plain http")]
     PlainHttp,
-    /// The certificate is not trusted, and why.
+    /// The certificate is not trusted, for this reason.
     #[error("not trusted")]
     Untrusted { why: &'static str },
-    /// It could not be sent.
+    /// The request could not be sent.
     #[error("not sent")]
     NotSent,
-    /// The answer does not end.
+    /// The response is too long.
     #[error("the answer is too long")]
     TooLong { status: u16 },
-    /// The answer has more structure than the service's own.
+    /// The response has more structure than any of the service.
     #[error("the answer has too many JSON elements")]
     TooComplex { status: u16 },
-    /// The service, or something in its place, said no.
+    /// The service, or something in its place, returned an error.
     #[error("refused")]
     Refused {
         why: Why,
@@ -68,7 +68,7 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
-    /// What Google's library says, which hands through what our transport said.
+    /// Classifies an error of Google's library, which passes through the errors of our transport.
     pub(crate) fn of(error: &Error) -> Self {
         let mut source = error.source();
         while let Some(current) = source {
@@ -77,11 +77,11 @@ impl Failed {
             }
             source = current.source();
         }
-        // The library found the request wanting.
+        // The library rejected the request as incomplete.
         Self::NotSent
     }
 
-    /// What an answer says that is not the one that was hoped for.
+    /// Classifies a response with an error.
     pub(crate) fn refused(answer: &Answer) -> Self {
         let (why, delay) = refusal::read(answer.status, &answer.body);
         Self::Refused {
@@ -91,7 +91,7 @@ impl Failed {
         }
     }
 
-    /// It is not in the form that it must have.
+    /// Creates the error for a malformed response.
     pub(crate) fn garbage(status: u16) -> Self {
         Self::Refused {
             why: Why::Garbage,
@@ -100,7 +100,7 @@ impl Failed {
         }
     }
 
-    /// Why the service said no.
+    /// Returns the meaning of the error, if the service returned one.
     pub(crate) fn why(&self) -> Option<Why> {
         match self {
             Self::Refused { why, .. } => Some(*why),
@@ -108,12 +108,13 @@ impl Failed {
         }
     }
 
-    /// Whether another login of the same identity may help.
+    /// Whether a new login of the same identity may help.
     pub(crate) fn is_of_credentials(&self) -> bool {
         self.why() == Some(Why::Credentials)
     }
 
-    /// Whether it is an answer that says nothing against the store: that something is missing or not granted.
+    /// Whether the error does not mean that the store is failing: something is missing or not
+    /// granted.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(
             self.why(),
@@ -128,7 +129,7 @@ impl Failed {
         )
     }
 
-    /// The error that a reader sees.
+    /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
@@ -190,7 +191,7 @@ impl Failed {
         }
     }
 
-    /// The error of a login; `doing` as in "the token service refused …".
+    /// Returns the error of a login; `doing` as in "the token service refused …".
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
             Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
@@ -236,11 +237,12 @@ impl Purpose {
                     format!("the API is not enabled in the project, {doing}"),
                 )
                 .with_hint("Enable it: gcloud services enable secretmanager.googleapis.com (or cloudkms, sts, iamcredentials), and wait some minutes"),
-            // Google says all three with FAILED_PRECONDITION, which is neither NOT_FOUND nor PERMISSION_DENIED, and so do we.
-            // NotFound would let `deletionPolicy: Delete` delete a Secret, and `optional` leave a key out of it, because
-            // somebody disabled a version, which is meant to be undone; and the secret of a destroyed version is there still,
-            // which says nothing of whether its Secret is wanted. PermissionDenied would send whoever is alerted to IAM, which
-            // is right already. KeyUnavailable is what a key of KMS in the same states is told as.
+            // Google returns FAILED_PRECONDITION for all three, which is neither NOT_FOUND nor
+            // PERMISSION_DENIED, and so do we. With NotFound, `deletionPolicy: Delete` would delete
+            // a Secret, and `optional` would omit a key, because a version was disabled, which is
+            // meant to be reversible. The secret of a destroyed version still exists, so its Secret
+            // may still be wanted. PermissionDenied would send the user to IAM, which is already
+            // correct. KeyUnavailable is also the error for a KMS key in these states.
             Why::Disabled => self
                 .failed(ErrorKind::KeyUnavailable, format!("the version is disabled, {doing}"))
                 .with_hint("Enable it, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
@@ -286,7 +288,7 @@ impl Purpose {
         ProviderError::new(kind, self.operation, message)
     }
 
-    /// An answer that is not in the form that it must have.
+    /// Returns the error for a malformed response.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
         self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
     }
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_has_one_kind() {
+    fn every_cause_has_one_kind() {
         use ErrorKind as Kind;
         let cases = [
             (Why::Missing, Kind::NotFound),
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_closed_counts_neither_as_gone_nor_as_denied() {
+    fn unavailable_version_is_neither_missing_nor_denied() {
         for why in [Why::Disabled, Why::Destroyed, Why::Precondition] {
             let error = refused(why);
             assert_ne!(error.kind, ErrorKind::NotFound);
@@ -364,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_names_key_identity_and_role() {
+    fn denial_names_key_identity_and_role() {
         assert_eq!(
             refused(Why::Denied).to_string(),
             "permission denied reading \"database\" as service account shop@shop-prod.iam.gserviceaccount.com. \
@@ -373,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_transport_said_comes_through_the_library() {
+    fn transport_errors_pass_through_the_library() {
         let through = Failed::of(&Error::io(Failed::TooLong { status: 200 }));
         assert!(matches!(through, Failed::TooLong { status: 200 }));
         assert!(matches!(Failed::of(&Error::io("CANARY")), Failed::NotSent));

@@ -1,6 +1,6 @@
-//! Notifications of Secret Manager, pulled from a subscription of Pub/Sub.
+//! Pulls notifications of Secret Manager from a Pub/Sub subscription.
 //!
-//! What they hold: "Event notifications" in the documentation of Secret Manager. How they are pulled:
+//! Their content: "Event notifications" in the documentation of Secret Manager. How to pull them:
 //! `projects.subscriptions.pull` and `.acknowledge` in the REST reference of Pub/Sub v1.
 
 use std::{
@@ -26,11 +26,13 @@ use crate::{
     name::is_number,
 };
 
-/// The most messages that one call takes.
+/// Maximum number of messages that one call receives.
 const MOST: usize = 100;
-/// The most acknowledgements in one call. A request may have 512 KiB, and an id has some two hundred bytes.
+/// Maximum number of acknowledgements in one call. A request may have 512 KiB, and an id has about
+/// two hundred bytes.
 const MOST_IDS: usize = 500;
-/// A pull without an answer for so long found nothing: the service answers when there is something, and says nothing else.
+/// A pull without a response after this time found nothing: the service responds only when there is
+/// a message.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const CONSUME: &str = "pubsub.subscriptions.consume: grant it roles/pubsub.subscriber on the subscription";
@@ -139,7 +141,7 @@ impl EventSource for Pulled {
     }
 }
 
-/// What a message tells a store of that project, and when it happened.
+/// Returns what a message reports to a store of this project, and when it happened.
 fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Option<Timestamp>) {
     let attribute = |name: &str| message.attributes.get(name).map(String::as_str);
     let at: Option<Timestamp> = attribute("timestamp").and_then(|text| text.parse().ok());
@@ -158,13 +160,13 @@ fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Opti
             | "SECRET_VERSION_DESTROY_SCHEDULED"
     );
     if !changes {
-        // that it is time to rotate (SECRET_ROTATE) is for who rotates; others may come
+        // SECRET_ROTATE (a rotation is due) is for the rotating service. Other types may be added.
         return (EventKind::Nothing, at);
     }
     let Some(secret) = attribute("secretId") else {
         return (EventKind::Malformed, at);
     };
-    // the attributes may name the project by its id, and the data by its number
+    // The attributes can contain the project id, and the data its number.
     let data = BASE64_STANDARD.decode(&message.data).unwrap_or_default();
     let data: Value = serde_json::from_slice(&data).unwrap_or_default();
     let mut keys = Vec::new();
@@ -182,7 +184,7 @@ fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Opti
     }
     let version = attribute("versionId").and_then(|name| name.rsplit('/').next());
     let kind = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
-        // the newest version is the current one
+        // The newest version is the current one.
         Some(number) => EventKind::VersionChanged(VersionHint {
             keys,
             version: number.to_owned(),
@@ -194,7 +196,8 @@ fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Opti
     (kind, at)
 }
 
-/// Every form in which a reference of a store can name a secret; none where it is in another project or region. `None`: it is no name.
+/// Returns every form in which a reference of the store can name a secret. The list is empty for a
+/// secret in another project or region. `None` means that the text is not a name.
 fn of_secret(name: &str, project_ref: &ProjectRef) -> Option<Vec<String>> {
     let parts: Vec<&str> = name.split('/').collect();
     let (project, location, id) = match parts.as_slice() {
@@ -210,7 +213,8 @@ fn of_secret(name: &str, project_ref: &ProjectRef) -> Option<Vec<String>> {
         None => format!("projects/{project}/secrets/{id}"),
     };
     let mut names = vec![full(project)];
-    // whether a number is that of the store's project, only a right that lockstep does without would tell
+    // Whether a number is that of the store's project can only be found out with a permission that
+    // lockstep does not require.
     if project == project_ref.project || is_number(project) || is_number(&project_ref.project) {
         names.extend([id.to_owned(), full(&project_ref.project)]);
     }
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_was_added_is_named_with_its_secret_in_every_form() {
+    fn added_version_is_named_with_every_form_of_its_secret() {
         let attributes = json!({
             "eventType": "SECRET_VERSION_ADD", "dataFormat": "JSON_API_V1",
             "secretId": "projects/shop-prod/secrets/database",
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn other_changes_name_the_secret_and_no_version() {
+    fn other_changes_name_the_secret_without_a_version() {
         for event in [
             "SECRET_UPDATE",
             "SECRET_DELETE",
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_project_or_region_is_not_the_stores_own() {
+    fn secret_of_another_project_or_region_is_ignored() {
         let of = |secret: &str, location| {
             let attributes = json!({ "eventType": "SECRET_UPDATE", "secretId": secret });
             event_kind(&message(&attributes, ""), &project_ref(location)).0
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_and_what_is_no_notification_is_told_apart() {
+    fn irrelevant_and_malformed_notifications_are_distinguished() {
         for event in ["SECRET_ROTATE", "TOPIC_CONFIGURED", "SOMETHING_NEW"] {
             let attributes = json!({ "eventType": event });
             assert_eq!(

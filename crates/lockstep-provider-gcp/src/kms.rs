@@ -1,4 +1,4 @@
-//! Cloud KMS: decrypts with one key for the operator, encrypts with it for `lockstep seal`.
+//! Decrypts with one Cloud KMS key for the operator, and encrypts with it for `lockstep seal`.
 
 use std::{fmt, sync::Arc};
 
@@ -14,8 +14,9 @@ use crate::{
     error::{Failed, Purpose, Why},
 };
 
-/// The longest value that is encrypted, in bytes. A key in software takes 64 KiB, one in an HSM 8 KiB for the value and what
-/// it is bound to together (`EncryptRequest.plaintext` in the REST reference); the longest binding is below 1 KiB.
+/// Maximum length of a value to encrypt, in bytes. A software key accepts 64 KiB. An HSM key
+/// accepts 8 KiB for the value and its binding together (`EncryptRequest.plaintext` in the REST
+/// reference); the longest binding is below 1 KiB.
 const LONGEST: usize = 7 * 1024;
 
 const DECRYPT: &str =
@@ -23,7 +24,7 @@ const DECRYPT: &str =
 const ENCRYPT: &str =
     "cloudkms.cryptoKeyVersions.useToEncrypt: grant it roles/cloudkms.cryptoKeyEncrypter on the key";
 
-/// Calls Cloud KMS as one identity.
+/// Calls Cloud KMS with one identity.
 #[derive(Debug)]
 pub(crate) struct Kms {
     caller: Arc<Caller>,
@@ -35,12 +36,12 @@ impl Kms {
         Self { caller, key }
     }
 
-    /// Decrypts.
+    /// Decrypts a ciphertext.
     ///
     /// # Errors
-    /// `Undecryptable`, `KeyUnavailable`, and what the service or the transport fails with.
+    /// `Undecryptable`, `KeyUnavailable`, and errors of the service or the transport.
     pub(crate) async fn decrypt(&self, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
-        // The service would say that the request is wrong.
+        // The service would only report an invalid request.
         if ciphertext.bytes.is_empty() {
             return Err(self.undecryptable());
         }
@@ -61,7 +62,7 @@ impl Kms {
             .await;
         let purpose = self.purpose(Operation::Decrypt, DECRYPT);
         let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
-        // An empty plaintext is left out of the answer, its checksum is not.
+        // The response omits an empty plaintext, but not its checksum.
         if !crc::matches(&answer.plaintext, answer.plaintext_crc32c) {
             return Err(purpose.malformed("does not have the checksum of its plaintext"));
         }
@@ -124,7 +125,7 @@ impl Kms {
                 "is in no state to be used",
                 "See that it is a symmetric key (ENCRYPT_DECRYPT), and that its version is enabled",
             ),
-            // What is gone is the key, never the value: nothing may be deleted for it.
+            // The key is gone, not the value: nothing may be deleted because of it.
             Some(Why::Missing) => unusable("does not exist", "Check spec.provider.gcp.kms.key"),
             _ => failed.error(purpose),
         }
@@ -143,7 +144,7 @@ impl Kms {
     }
 }
 
-/// Encrypts as whoever logged in.
+/// Encrypts with the identity of the user.
 pub(crate) struct KmsEncryptor(pub(crate) Kms);
 
 impl fmt::Debug for KmsEncryptor {
@@ -174,8 +175,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_value_and_the_longest_binding_are_what_an_hsm_takes() {
-        // the longest names that Kubernetes takes: a namespace, an object, a key of a Secret
+    fn longest_value_and_binding_fit_an_hsm_key() {
+        // The longest names that Kubernetes allows: a namespace, an object, a key of a Secret.
         let [namespace, name, key] = [63, 253, 253].map(|length| "x".repeat(length));
         let binding = Binding::new(CiphertextScope::Strict, &namespace, &name, &key);
         assert!(LONGEST + binding.to_bytes().len() <= 8 * 1024);

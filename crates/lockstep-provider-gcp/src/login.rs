@@ -1,5 +1,5 @@
-//! How a login is got: a JWT that a service account's key signs, a ServiceAccount's token that is exchanged, with or without
-//! impersonation then, or the operator's own.
+//! Logs in: with a JWT that a service account's key signs, with a ServiceAccount's token that is
+//! exchanged, optionally followed by impersonation, or with the operator's own identity.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,28 +27,28 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// The longest token, in bytes.
+/// Maximum length of a token in bytes.
 const LONGEST_TOKEN: usize = 32 * 1024;
-/// How long a token lives of which that is not said.
+/// Lifetime of a token if the response does not contain it.
 const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
-/// How often the library is asked for the operator's own token, which it renews itself and gives out at once.
+/// How often the library is asked for the operator's own token. The library renews it and returns
+/// it at once.
 const AMBIENT_LIFETIME: Duration = Duration::from_secs(60);
-/// How long what gives out the operator's own token may take.
+/// Timeout for getting the operator's own token.
 const AMBIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What stands in a request's `Authorization`, and how long it is good.
+/// The `Authorization` header of requests, and how long it is valid.
 type Token = Grant<HeaderValue>;
 
-/// Logs in.
 pub(crate) struct GcpAuthenticator {
     login: Login,
     http: Http,
-    /// The library's way to the operator's own identity.
+    /// The library's credentials of the operator's own identity.
     ambient: OnceCell<AccessTokenCredentials>,
     credentials: Arc<dyn Credentials>,
 }
 
-/// An answer of OAuth's (RFC 6749, section 5.1).
+/// A token response of OAuth (RFC 6749, section 5.1).
 #[derive(Deserialize)]
 struct OAuthToken {
     #[serde(deserialize_with = "wiped")]
@@ -56,7 +56,7 @@ struct OAuthToken {
     expires_in: Option<u64>,
 }
 
-/// An answer of the Service Account Credentials API.
+/// A token response of the Service Account Credentials API.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IamToken {
@@ -95,7 +95,7 @@ impl GcpAuthenticator {
         }
     }
 
-    /// Signs in with a service account's key.
+    /// Logs in with a service account's key.
     async fn with_key(
         &self,
         credentials: &dyn Credentials,
@@ -113,7 +113,7 @@ impl GcpAuthenticator {
         bearer(&token.access_token, token.lifetime())
     }
 
-    /// Exchanges a ServiceAccount's token for one of Google's.
+    /// Exchanges a ServiceAccount's token for a Google token.
     async fn exchange(
         &self,
         credentials: &dyn Credentials,
@@ -162,7 +162,7 @@ impl GcpAuthenticator {
         }
     }
 
-    /// Acts as a service account from now on.
+    /// Gets a token of the service account to impersonate.
     async fn impersonate(
         &self,
         token: &HeaderValue,
@@ -182,7 +182,7 @@ impl GcpAuthenticator {
         bearer(&answer.access_token, lifetime.try_into().unwrap_or_default())
     }
 
-    /// The operator's own token. The library knows where it may come from, and renews it.
+    /// Returns the operator's own token. The library finds and renews it.
     async fn ambient(&self) -> Result<Token, ProviderError> {
         let none = || {
             unavailable("the operator has no Google identity of its own").with_hint(
@@ -217,7 +217,7 @@ impl GcpAuthenticator {
         bearer(&Zeroizing::new(token.token), AMBIENT_LIFETIME)
     }
 
-    /// Asks for a token.
+    /// Requests a token.
     async fn ask<T: DeserializeOwned>(
         &self,
         url: Url,
@@ -231,7 +231,7 @@ impl GcpAuthenticator {
             if answer.status != 200 {
                 return Err(Failed::refused(&answer));
             }
-            // The parser's own message can hold what it read.
+            // The parser's own message can contain its input.
             serde_json::from_slice(&answer.body).map_err(|_| Failed::garbage(answer.status))
         });
         outcome.map_err(|failed| failed.login(doing, advice))
@@ -244,7 +244,7 @@ impl OAuthToken {
     }
 }
 
-/// A text that is wiped when it is dropped.
+/// Deserializes a text that is wiped when it is dropped.
 fn wiped<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
     String::deserialize(deserializer).map(Zeroizing::new)
 }
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_one_word_of_bounded_length() {
+    fn token_is_one_word_of_bounded_length() {
         let of = |text: String| bearer(&Zeroizing::new(text), USUAL_LIFETIME);
         let (header, lifetime) = of("t".repeat(LONGEST_TOKEN)).unwrap();
         assert!(header.is_sensitive());

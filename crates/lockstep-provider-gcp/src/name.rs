@@ -1,6 +1,7 @@
-//! Where a key is, and the full name of a secret and its version.
+//! Resolves keys to locations, and builds the full names of secrets and their versions.
 //!
-//! The location of a secret is its id: a store reads one project and one location, and a full name of another one is refused.
+//! The location of a secret is its id: a store reads one project and one location, and a full name
+//! of another one is rejected.
 
 use lockstep_provider::{
     ErrorKind, Located, Location, LocationError, Locator, Operation, ProviderError, RemoteRef,
@@ -8,26 +9,27 @@ use lockstep_provider::{
 
 use crate::config::{ProjectRef, is_label, is_project};
 
-/// The version that is read where none is named: the newest, whatever its state.
+/// The version that is read if none is requested: the newest, in any state.
 pub(crate) const LATEST: &str = "latest";
-/// The longest id of a secret.
+/// Maximum length of a secret's id.
 const LONGEST_ID: usize = 255;
-/// The longest name of a version.
+/// Maximum length of a version's name.
 const LONGEST_VERSION: usize = 63;
 
-/// A secret and a version of it. Each part is checked: together they are the path of a request.
+/// A secret and a version of it. Each part is validated, because together they are the path of a
+/// request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Name {
-    /// `projects/P/secrets/S`, or `projects/P/locations/L/secrets/S`.
+    /// The full name: `projects/P/secrets/S`, or `projects/P/locations/L/secrets/S`.
     pub(crate) secret: String,
-    /// `S` of it.
+    /// The id, which is `S` in the full name.
     pub(crate) id: String,
     /// A number, an alias, or [`LATEST`].
     pub(crate) version: String,
 }
 
 impl Name {
-    /// What a reference names.
+    /// Returns the name that a reference means.
     ///
     /// # Errors
     /// `ConfigInvalid`, naming the key.
@@ -47,10 +49,11 @@ impl Name {
     }
 }
 
-/// Parses the keys of a store: an id, or a full name in the store's own project and location, with or without a version.
+/// Parses the keys of a store: an id, or a full name in the store's own project and location, with
+/// or without a version.
 #[derive(Debug, Clone)]
 pub(crate) struct GcpLocator {
-    /// The store's project and location; `None` where it has a KMS key alone.
+    /// The store's project and location. `None` if it has only a KMS key.
     pub(crate) project_ref: Option<ProjectRef>,
 }
 
@@ -92,7 +95,7 @@ impl Locator for GcpLocator {
                 "Use a store whose projectID is that of the secret. The number of a project is not its id",
             ));
         }
-        // Each region has an address of its own, and the others know nothing of its secrets.
+        // Each region has its own endpoint, which does not serve the secrets of others.
         if location != project_ref.location.as_deref() {
             return Err(LocationError::refused(
                 "is in another location than the store",
@@ -113,7 +116,7 @@ impl Locator for GcpLocator {
         }
         Ok(Located {
             location: Location::new(id)?,
-            // the current version has one spelling
+            // The current version has only one spelling.
             version: version.filter(|version| *version != LATEST).map(str::to_owned),
         })
     }
@@ -149,12 +152,12 @@ fn check_version(version: &str) -> Result<(), LocationError> {
     ))
 }
 
-/// Whether this is the number of a version.
+/// Whether the text is the number of a version.
 pub(crate) fn is_number(text: &str) -> bool {
     (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a text has only characters of ids and aliases, and some.
+/// Whether the text is not empty and has only characters of ids and aliases.
 pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_and_a_full_name_are_the_same_location() {
+    fn id_and_full_name_are_the_same_location() {
         let west = Some("europe-west3");
         let (shop, regional) = ("projects/shop-prod", "projects/shop-prod/locations/europe-west3");
         for (key, version, location, parent, want) in [
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_could_lead_elsewhere_is_refused() {
+    fn key_that_could_resolve_elsewhere_is_rejected() {
         let long = "x".repeat(256);
         for (key, version, location) in [
             ("", None, None),

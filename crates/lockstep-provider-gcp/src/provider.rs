@@ -1,4 +1,4 @@
-//! The provider itself: makes itself from a store's configuration, and passes on what it is asked.
+//! Implements the provider interface for a store's configuration.
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +29,8 @@ use crate::{
     secret_manager::SecretManager,
 };
 
-/// Makes `gcp` providers. Those that connect in the same way share connections: a connection that one store may not make is
-/// never taken over from another.
+/// Creates `gcp` providers. Providers with the same endpoint policy share connections, so that a
+/// store never reuses a connection that its policy forbids.
 #[derive(Debug, Clone, Default)]
 pub struct GcpFactory {
     clients: Arc<Mutex<BTreeMap<Connect, Http>>>,
@@ -127,7 +127,7 @@ impl GcpFactory {
     }
 }
 
-/// The configuration of a store, checked.
+/// Returns the validated configuration of a store.
 fn configured(config: &StoreConfig) -> Result<Config, ProviderError> {
     Config::new(spec(&config.provider)?, &config.key)
 }
@@ -143,7 +143,7 @@ fn spec(provider: &StoreProvider) -> Result<&GcpProvider, ProviderError> {
 struct Gcp {
     config: Config,
     caller: Arc<Caller>,
-    /// None where the store has a KMS key alone.
+    /// `None` if the store has only a KMS key.
     secrets: Option<SecretManager>,
     kms: Option<Kms>,
     changes: Option<Arc<Pulled>>,
@@ -199,7 +199,7 @@ impl Provider for Gcp {
     async fn check(&self, _cx: &Context) -> Result<(), ProviderError> {
         match &self.secrets {
             Some(secrets) => secrets.check().await,
-            // A call of KMS would need a right, and tell no more than that a login works.
+            // A KMS call would need a permission and would only show that the login works.
             None => self.caller.check().await,
         }
     }

@@ -1,48 +1,49 @@
-//! What an answer means that is not the one that was hoped for: Google's error model (`cloud.google.com/apis/design/errors`)
-//! and OAuth's (RFC 6749, section 5.2).
+//! Interprets error responses: Google's error model (`cloud.google.com/apis/design/errors`) and
+//! OAuth's (RFC 6749, section 5.2).
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The longest body that is looked at, in bytes: Google's own errors are a few KiB.
+/// Maximum length of a body that is parsed, in bytes: Google's own errors are a few KiB.
 const LONGEST: usize = 64 * 1024;
 
-/// Why a service says no.
+/// The meaning of an error of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// There is no such thing.
+    /// The object does not exist.
     Missing,
-    /// The policy does not grant it.
+    /// The policy does not grant the action.
     Denied,
-    /// The project has not enabled the API.
+    /// The API is not enabled in the project.
     ServiceDisabled,
     /// The version of a secret or key is disabled.
     Disabled,
     /// The version of a secret or key is destroyed, or will be.
     Destroyed,
-    /// It is in no state to be used.
+    /// The object is in another state that does not allow the action.
     Precondition,
-    /// The login is not good (any more).
+    /// The login is invalid or has expired.
     Credentials,
-    /// Too many requests.
+    /// There were too many requests.
     Throttled,
-    /// The service cannot serve.
+    /// The service is unavailable.
     Broken,
-    /// The request is wrong.
+    /// The request is invalid.
     Invalid,
-    /// It is not an answer of Google's.
+    /// The response does not come from Google.
     Garbage,
 }
 
-/// The error of an answer. Nothing of it is shown.
+/// The error in a response. Nothing of it is shown.
 #[derive(Deserialize)]
 struct Envelope {
     error: Value,
 }
 
-/// What an answer of that status means, and when the service wants to be asked again if it says so.
+/// Returns the meaning of a response with this status, and the delay before the next request if the
+/// service returned one.
 pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
     if body.len() > LONGEST {
         return (of_status(status, false), None);
@@ -50,7 +51,7 @@ pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
     let error = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error);
     let error = match error {
         Ok(Value::Object(error)) => error,
-        // OAuth's: a word.
+        // An error of OAuth is a single word.
         Ok(Value::String(_)) if (400..=401).contains(&status) => return (Why::Credentials, None),
         Ok(Value::String(_)) => return (of_status(status, true), None),
         _ => return (of_status(status, false), None),
@@ -72,8 +73,9 @@ pub(crate) fn read(status: u16, body: &[u8]) -> (Why, Option<Duration>) {
     (why.unwrap_or_else(|| of_status(status, true)), delay)
 }
 
-/// What an error with the name `NOT_FOUND` means. Only Google's complete form says that a value is gone: `deletionPolicy: Delete`
-/// deletes the Secret then, and a proxy or a wrong endpoint can answer with 404.
+/// Returns the meaning of an error with the name `NOT_FOUND`. Only Google's complete form proves
+/// that a value is gone, because `deletionPolicy: Delete` then deletes the Secret. A proxy or a
+/// wrong endpoint can return 404.
 fn of_missing(status: u16, error: &Map<String, Value>) -> Why {
     let has_code = error.get("code").and_then(Value::as_u64) == Some(404);
     if status == 404 && has_code && error.get("message").is_some_and(Value::is_string) {
@@ -83,7 +85,8 @@ fn of_missing(status: u16, error: &Map<String, Value>) -> Why {
     }
 }
 
-/// What the name of a status means, with the reason beside it, and for one of them what a word in the text adds.
+/// Returns the meaning of a status name with its reason. For one of them, a word in the text
+/// decides.
 fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why> {
     Some(match (name, reason) {
         (_, "SERVICE_DISABLED") => Why::ServiceDisabled,
@@ -92,7 +95,8 @@ fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why
         ("UNAUTHENTICATED", _) => Why::Credentials,
         ("FAILED_PRECONDITION", _) => {
             let message = message();
-            // "… is in DISABLED state." of Secret Manager, "… is not enabled, current state is: DISABLED." of KMS
+            // "… is in DISABLED state." of Secret Manager, "… is not enabled, current state is:
+            // DISABLED." of KMS.
             let is_in = |state: &str| {
                 let phrases = [
                     format!("{state} state"),
@@ -119,22 +123,22 @@ fn of_name(name: &str, reason: &str, message: impl Fn() -> String) -> Option<Why
     })
 }
 
-/// What a status means where no name tells more.
+/// Returns the meaning of a status without a known name.
 fn of_status(status: u16, is_of_google: bool) -> Why {
     match status {
         429 => Why::Throttled,
-        // What stands before a service points elsewhere, where no token is sent.
+        // A gateway redirects elsewhere, where no token is sent.
         300..=399 | 500..=599 => Why::Broken,
         401 if is_of_google => Why::Credentials,
         403 if is_of_google => Why::Denied,
-        // No status alone says that a value is gone.
+        // No status alone proves that a value is gone.
         404 => Why::Garbage,
         400..=499 if is_of_google => Why::Invalid,
         _ => Why::Garbage,
     }
 }
 
-/// A duration as `google.protobuf.Duration` is written: `1.5s`.
+/// Parses a duration in the format of `google.protobuf.Duration`: `1.5s`.
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_status_has_one_meaning() {
+    fn every_status_name_has_one_meaning() {
         for (status, name, want) in [
             (404, "NOT_FOUND", Why::Missing),
             (400, "NOT_FOUND", Why::Garbage),
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_tells_more_than_its_status() {
+    fn reason_is_more_specific_than_its_status() {
         let of_reason = |reason: &str| {
             let details = json!([{ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason }]);
             of(
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_of_a_version_is_taken_from_the_text_and_never_from_a_name_in_it() {
+    fn state_is_parsed_from_the_text_but_not_from_names_in_it() {
         let of_text = |text: &str| of(400, &json!({ "status": "FAILED_PRECONDITION", "message": text }));
         assert_eq!(
             of_text("Secret Version [projects/1/secrets/a/versions/3] is in DISABLED state."),
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_google_is_garbage_unless_its_status_speaks_for_itself() {
+    fn response_of_others_is_garbage_unless_its_status_is_clear() {
         for (status, want) in [
             (200, Why::Garbage),
             (302, Why::Broken),
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_too_long_is_judged_by_its_status_alone() {
+    fn long_error_is_classified_only_by_its_status() {
         for (status, want) in [(404, Why::Garbage), (429, Why::Throttled), (503, Why::Broken)] {
             let mut body = br#"{"error":{"status":"PERMISSION_DENIED"}}"#.to_vec();
             assert_eq!(read(status, &body).0, Why::Denied, "{status}");
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_oauth_is_of_the_credentials() {
+    fn oauth_error_is_a_credentials_error() {
         let body = br#"{"error":"invalid_grant","error_description":"CANARY"}"#;
         assert_eq!(read(400, body).0, Why::Credentials);
         assert_eq!(read(401, body).0, Why::Credentials);
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_come_back_is_taken_from_the_details() {
+    fn retry_delay_is_read_from_the_details() {
         let details = json!([{ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.5s" }]);
         let error = json!({ "error": { "status": "RESOURCE_EXHAUSTED", "details": details } });
         let read = read(429, error.to_string().as_bytes());

@@ -23,14 +23,14 @@ use crate::{
     transport::Transport,
 };
 
-/// How many secrets a page of a list holds. Annotations and labels of one may have some 24 KiB.
+/// Number of secrets on a page of a list. Annotations and labels of one can have about 24 KiB.
 pub(crate) const PAGE: i32 = 100;
-/// How a user narrows a search that is too large.
+/// The advice for a search that is too large.
 const NARROW: &str = "Narrow it down with find.path or find.tags";
-/// How many pages of versions are looked through for one that is enabled.
+/// Maximum number of pages of versions that are searched for an enabled one.
 const MOST_PAGES: usize = 10;
 
-/// A secret that nobody has.
+/// A name that no secret has.
 const NOBODY: &str = "lockstep-check-of-the-store";
 
 const ACCESS: &str =
@@ -39,14 +39,13 @@ const LIST_VERSIONS: &str = "secretmanager.versions.list: grant it roles/secretm
 const GET: &str = "secretmanager.secrets.get: grant it roles/secretmanager.viewer on the secret";
 const LIST: &str = "secretmanager.secrets.list: grant it roles/secretmanager.viewer on the project";
 
-/// Reads from Secret Manager.
 pub(crate) struct SecretManager {
     caller: Arc<Caller>,
     project_ref: ProjectRef,
     selection: GcpVersionSelection,
 }
 
-/// A call that failed, and the right that it takes.
+/// A call that failed, and the permission that it requires.
 struct Refusal(Failed, &'static str);
 
 impl SecretManager {
@@ -132,7 +131,7 @@ impl SecretManager {
         secret(answer, &name.id, version).ok_or_else(|| Failed::garbage(200))
     }
 
-    /// The newest version that is enabled.
+    /// Returns the newest enabled version.
     async fn newest_enabled(&self, name: &Name) -> Result<Option<String>, Failed> {
         let mut after = String::new();
         for _ in 0..MOST_PAGES {
@@ -148,7 +147,7 @@ impl SecretManager {
                         .send()
                 })
                 .await?;
-            // Versions come newest first.
+            // Versions are sorted newest first.
             let enabled = answer
                 .versions
                 .iter()
@@ -165,9 +164,10 @@ impl SecretManager {
         Ok(None)
     }
 
-    /// Whether the store works; in one that is used, the requests themselves are the check. Else a secret is asked for that
-    /// nobody has: to be told that it is missing, or not granted, needs a login that the service takes and no right. It
-    /// counts as an access, not against the small quota of metadata.
+    /// Checks whether the store works. While a store is in use, its requests are the check.
+    /// Otherwise it requests a secret that does not exist: the response that it is missing, or not
+    /// granted, needs a valid login but no permission. This counts as an access, not against the
+    /// small quota of metadata.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         if self.caller.works() {
             return Ok(());
@@ -194,7 +194,7 @@ impl SecretManager {
         }
     }
 
-    /// Labels and annotations, as JSON.
+    /// Returns labels and annotations as JSON.
     async fn metadata(&self, name: &Name) -> Result<RemoteSecret, Refusal> {
         let answer = self
             .caller
@@ -235,7 +235,7 @@ impl SecretManager {
         };
         let filter = KeyFilter::new(cx, &anywhere).await?;
         let (mut found, mut paging) = (Vec::new(), Paging::new(NARROW));
-        // an id has no other characters
+        // An id has no other characters.
         let possible = |longer: &String| longer == begin || is_word(longer);
         for begin in query.scope.beginnings(begin).into_iter().filter(possible) {
             self.find_below(&begin, query, &filter, &mut found, &mut paging)
@@ -246,7 +246,7 @@ impl SecretManager {
         Ok(found)
     }
 
-    /// Adds the keys that match and begin so.
+    /// Adds the matching keys that start with `begin`.
     async fn find_below(
         &self,
         begin: &str,
@@ -277,7 +277,7 @@ impl SecretManager {
                         .send()
                 })
                 .await;
-            // Where a project is missing, nothing is said of a value.
+            // A missing project says nothing about a value.
             let answer = answer.map_err(|failed| match failed.why() {
                 Some(Why::Missing) => purpose.failed(ErrorKind::ConfigInvalid, purpose.missing.clone()),
                 _ => failed.error(&purpose),
@@ -295,8 +295,8 @@ impl SecretManager {
     }
 }
 
-/// What the service looks for itself, so that fewer pages come. What is found is looked at here all the same: there, text
-/// matches anywhere in a name, and in any case.
+/// Builds the filter of the service, so that it returns fewer pages. Results are checked here too,
+/// because the service matches text anywhere in a name, ignoring case.
 fn narrowed(begin: &str, tags: &BTreeMap<String, String>) -> String {
     let name = is_word(begin).then(|| format!("name:{begin}"));
     let labels = tags
@@ -314,7 +314,8 @@ fn matching<'a>(secret: &'a Secret, begin: &str, filter: &KeyFilter) -> Option<&
     (key.starts_with(begin) && filter.matches_tags(&labels) && filter.matches_location(key)).then_some(key)
 }
 
-/// The number of a version, from the full name that an answer tells, which has the project's number.
+/// Returns the number of a version, from the full name in a response, which contains the project
+/// number.
 fn number<'a>(name: &'a str, id: &str) -> Option<&'a str> {
     let (secret, number) = name.rsplit_once("/versions/")?;
     let is_it = secret
@@ -323,8 +324,8 @@ fn number<'a>(name: &'a str, id: &str) -> Option<&'a str> {
     (is_it && is_number(number)).then_some(number)
 }
 
-/// A value, if the answer is about that secret and version, and its checksum is right. An alias cannot be compared: the answer
-/// has the number of the version.
+/// Returns a value if the response is about this secret and version, and its checksum is correct.
+/// An alias cannot be compared: the response contains the number of the version.
 fn secret(answer: AccessSecretVersionResponse, id: &str, asked: &str) -> Option<RemoteSecret> {
     let version = number(&answer.name, id)?.to_owned();
     if is_number(asked) && asked != version {
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_taken_with_its_version_and_the_right_checksum_alone() {
+    fn value_needs_its_version_and_the_correct_checksum() {
         let right = Some(i64::from(crc::crc32c(b"CANARY")));
         let good = secret(answer(NAME, b"CANARY", right), "database", LATEST).unwrap();
         assert_eq!(good.value.expose(), b"CANARY");
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_is_asked_to_narrow_down_what_its_filter_can_say() {
+    fn filter_contains_what_the_service_supports() {
         let tags = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs
                 .iter()

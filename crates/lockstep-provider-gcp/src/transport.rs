@@ -1,4 +1,4 @@
-//! What carries the calls of Google's own client libraries: their messages, our HTTP.
+//! The transport for Google's client libraries: their messages over our HTTP client.
 //!
 //! Paths are those of the REST references of Secret Manager v1, Cloud KMS v1 and Pub/Sub v1.
 
@@ -17,7 +17,7 @@ use crate::{
     error::Failed,
 };
 
-/// Speaks with one service, with one token.
+/// Sends calls to one service with one token.
 #[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) http: Http,
@@ -52,7 +52,8 @@ impl Transport {
             .await
     }
 
-    /// The library hands our own error through as the source of one of its own, where [`Failed::of`] finds it.
+    /// Sends a request. The library passes our error through as the source of its own, where
+    /// [`Failed::of`] finds it.
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -64,14 +65,14 @@ impl Transport {
             if answer.status != 200 {
                 return Err(Failed::refused(&answer));
             }
-            // The parser's own message can hold what it read.
+            // The parser's own message can contain its input.
             serde_json::from_slice(&answer.body).map_err(|_| Failed::garbage(answer.status))
         });
         message.map(Response::from).map_err(Error::io)
     }
 }
 
-/// The parameters of a list.
+/// Returns the parameters of a list.
 fn page<'a>(size: &'a str, token: &'a str, filter: &'a str) -> Vec<(&'a str, &'a str)> {
     let all = [("pageSize", size), ("pageToken", token), ("filter", filter)];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
@@ -122,7 +123,7 @@ impl KeyManagementService for Transport {
         _: RequestOptions,
     ) -> Result<Response<kms::DecryptResponse>, Error> {
         let path = format!("v1/{}:decrypt", request.name);
-        // The name stands in the path.
+        // The name is already in the path.
         request.name.clear();
         self.post(&path, &request).await
     }

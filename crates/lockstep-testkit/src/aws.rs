@@ -1,14 +1,16 @@
-//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS, a queue of SQS and the token service, as far as a
-//! reader of values sees them.
+//! A stand-in for AWS on loopback: Secrets Manager, Parameter Store, KMS, an SQS queue and the
+//! token service, as far as a reader of values uses them.
 //!
-//! It enforces what moto, the usual emulator, does not: signatures, 20 ids and 10 names in one call, pages, rights, tokens that
-//! end, throttling; and it can be slow, broken and a liar. Values come from a test: one that the service would not store
-//! (64 KiB in Secrets Manager, 8 KiB in Parameter Store) fails the test, unless the test says that it wants a lie. What it answers follows AWS' API
-//! references of Secrets Manager, Systems Manager and STS; that it does is shown by the provider's behaviour suite, which
-//! passes against it and against moto.
+//! It enforces what moto, the usual emulator, does not: signatures, 20 ids and 10 names in one
+//! call, pages, permissions, tokens that expire, throttling. It can also be slow, broken or return
+//! false data. Tests add the values. A value that the service would not store (64 KiB in Secrets
+//! Manager, 8 KiB in Parameter Store) fails the test unless the test asks for an oversized one. Its
+//! responses follow AWS' API references of Secrets Manager, Systems Manager and STS. The provider's
+//! behaviour suite shows that they do: it passes against the stand-in and against moto.
 //!
-//! Every text of an error that it sends contains `CANARY`: a reader may show none of them. The text of a secret that is marked
-//! for deletion is the exception: a reader compares it as a whole.
+//! Every error text that it sends contains `CANARY`: a reader must not show any of them. The text
+//! for a secret that is marked for deletion is the exception, because a reader compares it as a
+//! whole.
 
 #![expect(
     clippy::disallowed_methods,
@@ -44,71 +46,71 @@ pub use self::kms::KeyState;
 use self::signature::{Authorization, Signed};
 pub(crate) use self::{kms::KmsKey, parameter_store::Parameter, secrets_manager::Secret};
 
-/// The account that everything belongs to.
+/// The account of all resources.
 pub const ACCOUNT: &str = "123456789012";
-/// The region that it serves.
+/// The region of all resources.
 pub const REGION: &str = "eu-central-1";
-/// The access key that is there from the start.
+/// The access key that exists from the start.
 pub const ACCESS_KEY_ID: &str = "AKIALOCKSTEPTEST0001";
-/// Its secret.
+/// The secret of [`ACCESS_KEY_ID`].
 pub const SECRET_ACCESS_KEY: &str = "CANARY-secret-access-key";
 
 /// The audience of tokens that it exchanges.
 pub const AUDIENCE: &str = "sts.amazonaws.com";
 
-/// What happens to the next calls.
+/// A fault of the next calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// They are throttled, `left` of them, with the time to come back if there is one.
+    /// The next `left` calls are throttled, optionally with a retry delay.
     Throttled {
-        /// How many.
+        /// The number of calls.
         left: usize,
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
     /// Every second call is throttled.
     EverySecond,
-    /// An error in XML, as what stands before a service sends it.
+    /// An error in XML, as a gateway sends it.
     Xml {
-        /// The status.
+        /// The status of the response.
         status: u16,
-        /// The code.
+        /// The error code.
         code: &'static str,
     },
-    /// The service says that it cannot serve.
+    /// The service reports that it is unavailable.
     Broken,
-    /// The answer breaks off in the middle.
+    /// The response is truncated.
     Cut,
-    /// The answer to a batch leaves out every second id.
+    /// The response to a batch omits every second id.
     Partial,
-    /// Secrets Manager knows no batches, as older emulators and endpoints.
+    /// Secrets Manager does not support batches, like older emulators and endpoints.
     NoBatches,
 }
 
-/// Who a session token belongs to, and until when.
+/// An access key or session, and when it expires.
 #[derive(Debug, Clone, Default)]
 struct Key {
-    /// What it must sign with; `None` where any secret is good.
+    /// The secret that it must sign with. `None` accepts any secret.
     secret: Option<String>,
     token: Option<String>,
-    /// The role, where it was assumed.
+    /// The role, if it was assumed.
     role: Option<String>,
     tags: BTreeMap<String, String>,
     ends: Option<Instant>,
 }
 
-/// A call that arrived.
+/// A call that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Such as `GetSecretValue`.
+    /// The action, such as `GetSecretValue`.
     pub action: String,
-    /// The access key id that signed it; `None` where none did.
+    /// The access key id that signed it, or `None` if it was not signed.
     pub key: Option<String>,
     /// The role of that key.
     pub role: Option<String>,
     /// The tags of that key's session.
     pub tags: BTreeMap<String, String>,
-    /// What was asked for.
+    /// The body of the request.
     pub body: String,
 }
 
@@ -119,34 +121,34 @@ struct World {
     kms_keys: BTreeMap<String, KmsKey>,
     queue: sqs::Queue,
     keys: BTreeMap<String, Key>,
-    /// ServiceAccount tokens that may be exchanged, and for which role.
+    /// ServiceAccount tokens that may be exchanged, with the role of each.
     web: BTreeMap<String, String>,
-    /// Subjects of tokens that may be exchanged, and for which role.
+    /// Subjects of tokens that may be exchanged, with the role of each.
     subjects: BTreeMap<String, String>,
     external_ids: BTreeMap<String, String>,
     denied_names: BTreeSet<String>,
-    /// Ids of secrets that are not taken, alone or with others.
+    /// Ids of secrets that are rejected, alone or in a batch.
     refused_ids: BTreeSet<String>,
     denied_actions: BTreeSet<String>,
-    /// Where it is set, all other actions are denied, but for those of the token service.
+    /// If set, all other actions are denied, except those of the token service.
     allowed_actions: Option<BTreeSet<String>>,
-    /// Actions that one access key may not do.
+    /// Actions that are denied to one access key.
     denied_to_key: BTreeSet<(String, String)>,
     trouble: Option<Trouble>,
     latency: Duration,
-    /// Calls that are not answered yet, and the most that ever were.
+    /// Calls in flight, and their maximum so far.
     in_flight: (usize, usize),
     calls: Vec<Call>,
-    /// Calls that ask for values, and the names in them.
+    /// The number of calls for values, and the names in them.
     reads: (u64, BTreeSet<String>),
     count: u64,
-    /// How long sessions live.
+    /// The lifetime of sessions.
     lifetime: Option<Duration>,
-    /// How many values one page of a batch holds.
+    /// The number of values on one page of a batch.
     page: Option<usize>,
 }
 
-/// A running stand-in. It ends with this value.
+/// A running stand-in. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Aws {
     address: SocketAddr,
@@ -163,7 +165,7 @@ impl Drop for Aws {
 }
 
 impl Aws {
-    /// Starts one that knows one access key, which may do everything.
+    /// Starts a stand-in with one access key, which may do everything.
     ///
     /// # Errors
     /// When there is no port to listen on.
@@ -178,7 +180,7 @@ impl Aws {
         lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), key);
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
         let task = tokio::spawn(async move {
-            // An error ends the test's requests, which says enough.
+            // An error also fails the test's requests, so it need not be reported here.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self {
@@ -188,99 +190,99 @@ impl Aws {
         })
     }
 
-    /// Its address, for `endpoint` and `stsEndpoint`.
+    /// Returns its address, for `endpoint` and `stsEndpoint`.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on calls have this trouble; `None` ends it.
+    /// Sets the fault of further calls. `None` ends it.
     pub fn trouble(&self, trouble: Option<Trouble>) {
         lock(&self.world).trouble = trouble;
     }
 
-    /// From now on every answer takes so long.
+    /// Delays all further responses.
     pub fn latency(&self, latency: Duration) {
         lock(&self.world).latency = latency;
     }
 
-    /// From now on sessions live for so long.
+    /// Sets the lifetime of new sessions.
     pub fn lifetime(&self, lifetime: Duration) {
         lock(&self.world).lifetime = Some(lifetime);
     }
 
-    /// From now on one page of a batch holds at most so many values.
+    /// Limits the number of values on one page of a batch.
     pub fn page(&self, page: usize) {
         lock(&self.world).page = Some(page);
     }
 
-    /// From now on nobody may read this name.
+    /// Denies all reads of this name.
     pub fn deny_name(&self, name: &str) {
         lock(&self.world).denied_names.insert(name.to_owned());
     }
 
-    /// From now on Secrets Manager does not take this id, nor a batch that holds it.
+    /// Makes Secrets Manager reject this id, and every batch that contains it.
     pub fn refuse_id(&self, id: &str) {
         lock(&self.world).refused_ids.insert(id.to_owned());
     }
 
-    /// From now on nobody may do this, such as `BatchGetSecretValue`.
+    /// Denies this action to everyone, such as `BatchGetSecretValue`.
     pub fn deny_action(&self, action: &str) {
         lock(&self.world).denied_actions.insert(action.to_owned());
     }
 
-    /// From now on nobody may do anything but this, and log in.
+    /// Denies everything except these actions and logins.
     pub fn allow_only(&self, actions: &[&str]) {
         let actions = actions.iter().map(ToString::to_string).collect();
         lock(&self.world).allowed_actions = Some(actions);
     }
 
-    /// From now on the owner of this access key may not do this.
+    /// Denies this action to the owner of this access key.
     pub fn deny_action_to(&self, key: &str, action: &str) {
         let denied = (key.to_owned(), action.to_owned());
         lock(&self.world).denied_to_key.insert(denied);
     }
 
-    /// From now on everybody may do this again.
+    /// Allows this action to everyone again.
     pub fn allow_action(&self, action: &str) {
         lock(&self.world).denied_actions.remove(action);
     }
 
-    /// Adds an access key, whose owner may sign with any secret.
+    /// Adds an access key whose owner may sign with any secret.
     pub fn add_key(&self, id: &str) {
         lock(&self.world).keys.insert(id.to_owned(), Key::default());
     }
 
-    /// Forgets every session and every access key: what is signed with them is refused.
+    /// Removes every session and every access key, so that their signatures are rejected.
     pub fn revoke_all(&self) {
         lock(&self.world).keys.clear();
     }
 
-    /// A ServiceAccount's token that may be exchanged for a role.
+    /// Lets a ServiceAccount's token be exchanged for a role.
     pub fn trust(&self, token: &str, role: &str) {
         lock(&self.world).web.insert(token.to_owned(), role.to_owned());
     }
 
-    /// A ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, whose tokens may be exchanged for a role. Their
-    /// signatures are not checked.
+    /// Lets the tokens of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, be exchanged
+    /// for a role. Their signatures are not checked.
     pub fn trust_subject(&self, subject: &str, role: &str) {
         lock(&self.world)
             .subjects
             .insert(subject.to_owned(), role.to_owned());
     }
 
-    /// From now on this role can be assumed only with this external id.
+    /// Requires this external id to assume this role.
     pub fn require_external_id(&self, role: &str, id: &str) {
         lock(&self.world)
             .external_ids
             .insert(role.to_owned(), id.to_owned());
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.world).calls.clone()
     }
 
-    /// How often this was called.
+    /// Returns the number of calls of this action.
     pub fn count(&self, action: &str) -> usize {
         lock(&self.world)
             .calls
@@ -289,18 +291,18 @@ impl Aws {
             .count()
     }
 
-    /// How many calls asked for values so far, and for how many different names.
+    /// Returns the number of calls for values so far, and of different names in them.
     pub fn reads(&self) -> (u64, usize) {
         let world = lock(&self.world);
         (world.reads.0, world.reads.1.len())
     }
 
-    /// The most calls that were ever in flight at once.
+    /// Returns the maximum number of concurrent calls so far.
     pub fn most_in_flight(&self) -> usize {
         lock(&self.world).in_flight.1
     }
 
-    /// Forgets the calls so far.
+    /// Clears the recorded calls.
     pub fn forget_calls(&self) {
         lock(&self.world).calls.clear();
     }
@@ -311,7 +313,7 @@ fn lock(world: &Shared) -> MutexGuard<'_, World> {
 }
 
 impl World {
-    /// Notes a call that arrived, signed with that key.
+    /// Records a call that was signed with this key.
     fn note_call(&mut self, action: &str, signed: Option<(String, Key)>, text: &str) {
         let (key, session) = signed.unzip();
         let session = session.unwrap_or_default();
@@ -324,7 +326,7 @@ impl World {
         });
     }
 
-    /// Notes a call that asks for values.
+    /// Records a call for values.
     fn note_reads(&mut self, action: &str, text: &str) {
         let list = match action {
             "GetSecretValue" => "SecretId",
@@ -338,9 +340,9 @@ impl World {
         self.reads.1.extend(request[list].as_str().map(str::to_owned));
     }
 
-    /// Whether the owner of an access key may not do this.
+    /// Whether this action is denied to the owner of an access key.
     fn denies(&self, key: &str, action: &str) -> bool {
-        // one right is for one message and for ten
+        // One permission covers one message and ten.
         let action = if action == "DeleteMessageBatch" {
             "DeleteMessage"
         } else {
@@ -352,14 +354,14 @@ impl World {
             || self.denied_to_key.contains(&(key.to_owned(), action.to_owned()))
     }
 
-    /// A number that was not given before.
+    /// Returns a new number.
     fn next(&mut self) -> u64 {
         self.count += 1;
         self.count
     }
 }
 
-/// An answer that is not the one that was hoped for.
+/// An error response.
 struct Refusal {
     code: &'static str,
     text: String,
@@ -381,12 +383,12 @@ impl Refusal {
     }
 }
 
-/// Seconds, as the services write times.
+/// Returns a time in seconds, as the services write it.
 fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// A call in flight, until dropped.
+/// A call in flight until it is dropped.
 struct InFlight<'a>(&'a Shared);
 
 impl<'a> InFlight<'a> {
@@ -436,7 +438,7 @@ async fn serve(
     }
 }
 
-/// Why a signature is not taken, in the words of the services that speak JSON.
+/// The reason why a signature is rejected, as the JSON services name it.
 #[derive(Debug, Clone, Copy)]
 enum Unsigned {
     Incomplete,
@@ -459,7 +461,7 @@ impl Unsigned {
     }
 }
 
-/// The access key that signed a request, if it is a good one.
+/// Returns the access key that signed a request, if it is valid.
 fn signer(world: &World, signed: &Signed<'_>) -> Result<Option<(String, Key)>, Unsigned> {
     let text = |name: &str| signed.headers.get(name).and_then(|value| value.to_str().ok());
     let Some(authorization) = text("authorization") else {
@@ -524,7 +526,7 @@ fn answered(status: StatusCode, answer: &Value, cut: bool) -> Response {
     (status, headers, text).into_response()
 }
 
-/// The answer of a service that cannot serve now.
+/// Returns the response of a service with a fault.
 fn in_trouble(world: &mut World, speaks_xml: bool) -> Option<Response> {
     let calls = world.calls.len();
     let refused = |status: StatusCode, code: &str, retry_after: Option<u64>| {
@@ -560,7 +562,7 @@ fn xml(status: StatusCode, code: &str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/xml")], text).into_response()
 }
 
-/// The strings in a list of a request.
+/// Returns the strings in a list of a request.
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
     items
@@ -569,13 +571,13 @@ fn strings(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What a service calls a wrong page.
+/// The error codes for an invalid page.
 struct PageCodes {
     size: &'static str,
     token: &'static str,
 }
 
-/// One page of a listing: what begins at the token, and the token of the next.
+/// Returns the page of a listing that starts at the token, and the token of the next one.
 fn page<T>(
     all: Vec<T>,
     request: &Value,

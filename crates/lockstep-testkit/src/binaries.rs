@@ -1,4 +1,4 @@
-//! The binaries of this workspace, for tests that run them.
+//! Finds the binaries of this workspace, for tests that run them.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::environment;
 
-/// The `lockstep` binary: `LOCKSTEP_BIN`, or the one that cargo built beside this test (`target/debug/lockstep`).
+/// Returns the `lockstep` binary: `LOCKSTEP_BIN`, or the one that cargo built next to this test
+/// (`target/debug/lockstep`).
 ///
 /// # Errors
-/// When it has not been built; the message says how.
+/// When it has not been built; the message explains how to build it.
 pub fn lockstep() -> Result<PathBuf> {
     if let Some(path) = environment::get(environment::BINARY) {
         return Ok(PathBuf::from(path));

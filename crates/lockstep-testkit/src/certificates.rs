@@ -6,12 +6,12 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// A certificate with its private key, both PEM.
+/// A certificate with its private key, both in PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate.
+    /// The certificate in PEM.
     pub certificate: String,
-    /// The private key (PKCS#8). It is worth nothing outside the test.
+    /// The private key (PKCS#8). It is useless outside the test.
     pub key: String,
 }
 
@@ -27,10 +27,10 @@ impl std::fmt::Debug for CertificateAuthority {
 }
 
 impl CertificateAuthority {
-    /// A new authority with a key of its own.
+    /// Creates an authority with its own key.
     ///
     /// # Errors
-    /// When the key cannot be made.
+    /// When the key cannot be generated.
     pub fn new(common_name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, common_name);
@@ -41,12 +41,12 @@ impl CertificateAuthority {
         Ok(Self { issuer })
     }
 
-    /// Its certificate, PEM.
+    /// Returns its certificate in PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for a server with these host names and addresses.
+    /// Issues a certificate for a server with these host names and addresses.
     ///
     /// # Errors
     /// When a name is malformed.
@@ -60,7 +60,8 @@ impl CertificateAuthority {
         self.issue(params)
     }
 
-    /// A certificate for a client. In Kubernetes the common name is the user and the organization the group.
+    /// Issues a certificate for a client. In Kubernetes the common name is the user and the
+    /// organization the group.
     ///
     /// # Errors
     /// When the certificate cannot be signed.
@@ -90,10 +91,10 @@ impl CertificateAuthority {
     }
 }
 
-/// A key pair that signs service account tokens.
+/// Creates a key pair that signs service account tokens.
 ///
 /// # Errors
-/// When the key cannot be made.
+/// When the key cannot be generated.
 pub(crate) fn signing_key() -> Result<(String, String)> {
     let key = KeyPair::generate().context("make the key of service account tokens")?;
     Ok((key.serialize_pem(), key.public_key_pem()))

@@ -13,25 +13,25 @@ use lockstep_core::time::Clock;
 pub struct ManualClock(Mutex<Timestamp>);
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// Creates a clock that stands at `now`.
     pub const fn at(now: Timestamp) -> Self {
         Self(Mutex::new(now))
     }
 
-    /// Moves it forward. At the end of representable time it stays where it is.
+    /// Moves it forward, at most to the end of representable time.
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *now = now.checked_add(by).unwrap_or(*now);
     }
 
-    /// Sets it, also backwards, as a corrected system clock would.
+    /// Sets it, also backwards, like a corrected system clock.
     pub fn set(&self, now: Timestamp) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
 impl Default for ManualClock {
-    /// Stands at the first second of 2026, UTC.
+    /// Creates a clock that stands at the first second of 2026, UTC.
     fn default() -> Self {
         Self::at(Timestamp::constant(1_767_225_600, 0))
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_passes_only_when_the_test_says_so() {
+    fn time_passes_only_when_the_test_moves_it() {
         let clock = ManualClock::default();
         let before = clock.now();
         assert_eq!(before.to_string(), "2026-01-01T00:00:00Z");

@@ -1,7 +1,8 @@
-//! A real Kubernetes control plane: etcd, kube-apiserver and, when asked for, kube-controller-manager.
+//! A real Kubernetes control plane: etcd, kube-apiserver and optionally kube-controller-manager.
 //!
-//! There is no kubelet and no scheduler: pods are accepted and never run. The ServiceAccount admission plugin is off,
-//! so that a pod needs no ServiceAccount; TokenRequest, TokenReview, RBAC and ValidatingAdmissionPolicy work.
+//! There is no kubelet and no scheduler: pods are accepted and never run. The ServiceAccount
+//! admission plugin is off, so that a pod needs no ServiceAccount. TokenRequest, TokenReview, RBAC
+//! and ValidatingAdmissionPolicy work.
 
 mod builder;
 pub mod crds;
@@ -25,14 +26,14 @@ pub use self::builder::ControlPlaneBuilder;
 use self::servers::Servers;
 use crate::{certificates::Identity, http, process::Process, progress::human, scratch::Scratch};
 
-/// How long the control plane may take to become ready, on a busy machine.
+/// How long the control plane may take to become ready on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(50);
 
-/// A running control plane. It ends with this value, and with the process that holds it.
+/// A running control plane. It stops when this value is dropped or its process ends.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // The order is the order of the end: clients of a server before the server, the folder last.
+    // Fields are dropped in this order: clients of a server before the server, the folder last.
     controller_manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,
     etcd: Mutex<Option<Process>>,
@@ -46,35 +47,38 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Settings of a control plane that has not been started.
+    /// Returns the settings of a control plane to start.
     pub fn builder() -> ControlPlaneBuilder {
         ControlPlaneBuilder::default()
     }
 
-    /// A control plane of etcd and API server, ready to use.
+    /// Starts etcd and the API server, ready to use.
     ///
     /// # Errors
-    /// When a program is missing and cannot be had, or a server does not start; its last log lines are in the message.
+    /// When a program is missing and cannot be installed, or a server does not start; its last log
+    /// lines are in the message.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
 
-    /// Address of the API server, such as `https://127.0.0.1:20443`.
+    /// Returns the address of the API server, such as `https://127.0.0.1:20443`.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Certificate of the authority that signs the API server's certificate, PEM.
+    /// Returns the certificate of the authority that signs the API server's certificate, in PEM.
     pub fn ca(&self) -> &str {
         &self.ca
     }
 
-    /// Folder with the certificates, the logs (`kube-apiserver.log`, …) and the data of the servers.
+    /// Returns the folder with the certificates, the logs (`kube-apiserver.log`, …) and the data of
+    /// the servers.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A client with all rights. Each test takes its own: a client does not outlive the runtime that it was made in.
+    /// Creates a client with all permissions. Each test creates its own, because a client does not
+    /// outlive its runtime.
     ///
     /// # Errors
     /// When the client cannot be built.
@@ -82,18 +86,19 @@ impl ControlPlane {
         client_from(self.admin_kubeconfig()?).await
     }
 
-    /// A fresh namespace, named after `prefix`. It is left to end with the control plane.
+    /// Creates a namespace whose name starts with `prefix`. It is not deleted before the control
+    /// plane stops.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// When the API server rejects it.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         self.labelled_namespace(prefix, &[]).await
     }
 
-    /// A fresh namespace with labels.
+    /// Creates a namespace with labels.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// When the API server rejects it.
     pub async fn labelled_namespace(&self, prefix: &str, labels: &[(&str, &str)]) -> Result<String> {
         let name = format!("{prefix}-{}", self.namespaces.fetch_add(1, Ordering::Relaxed) + 1);
         let mut namespace = Namespace::default();
@@ -111,12 +116,13 @@ impl ControlPlane {
         Ok(name)
     }
 
-    /// Kills the API server (signal 9), starts it again on the same address, and waits until it is ready.
+    /// Kills the API server (signal 9), starts it again on the same address, and waits until it is
+    /// ready.
     ///
-    /// Other tests notice: not for the shared control plane.
+    /// This affects other tests: do not call it on the shared control plane.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// When it does not become ready again.
     pub async fn restart_api_server(&self) -> Result<()> {
         self.stop_api_server();
         self.start_api_server().await
@@ -127,7 +133,8 @@ impl ControlPlane {
         drop(lock(&self.api_server).take());
     }
 
-    /// Starts the API server, on the same address and with the same data, and waits until it is ready.
+    /// Starts the API server, on the same address and with the same data, and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -136,12 +143,13 @@ impl ControlPlane {
         self.wait_until_ready().await
     }
 
-    /// Stops the controller manager: namespaces stop terminating, owned objects stay.
+    /// Stops the controller manager: namespaces stop terminating, and owned objects are not
+    /// collected.
     pub fn stop_controller_manager(&self) {
         drop(lock(&self.controller_manager).take());
     }
 
-    /// Starts the controller manager. It does its work from some two seconds later on.
+    /// Starts the controller manager. It begins its work about two seconds later.
     ///
     /// # Errors
     /// When it cannot be started, or the control plane was built without one.
@@ -162,7 +170,7 @@ impl ControlPlane {
                     process.ensure_running()?;
                 }
             }
-            // Asked as nobody: that this is allowed says that RBAC has its first roles.
+            // An anonymous request: if it is allowed, RBAC has its default roles.
             if let Ok(response) = client.get(&ready).timeout(Duration::from_secs(2)).send().await
                 && response.status().is_success()
             {
@@ -183,7 +191,7 @@ impl ControlPlane {
     }
 }
 
-/// A client for what a kubeconfig says.
+/// Creates a client from a kubeconfig.
 pub(crate) async fn client_from(kubeconfig: Kubeconfig) -> Result<Client> {
     crate::init();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

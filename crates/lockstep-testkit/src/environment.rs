@@ -1,17 +1,18 @@
-//! The only place of this crate that reads environment variables.
+//! The only place in this crate that reads environment variables.
 
 use std::{env, ffi::OsString, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Folder with ready-made control plane binaries (`etcd`, `kube-apiserver`, …), as controller-runtime's tests use it.
+/// The folder with prebuilt control plane binaries (`etcd`, `kube-apiserver`, …), as in
+/// controller-runtime's tests.
 pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
-/// The `lockstep` binary that end-to-end tests run, in place of the one beside the tests.
+/// The `lockstep` binary that end-to-end tests run, instead of the one next to the tests.
 pub const BINARY: &str = "LOCKSTEP_BIN";
-/// Set to anything to keep the folders of servers that tests started, with their logs.
+/// If set, the folders of servers that tests started are kept, with their logs.
 pub const KEEP: &str = "LOCKSTEP_TEST_KEEP";
 
-/// The value of an environment variable, `None` when it is not set or empty.
+/// Returns the value of an environment variable, or `None` if it is not set or empty.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place of the test harness that reads the environment"
@@ -20,7 +21,8 @@ pub(crate) fn get(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Where tools are kept between runs and between clones: `lockstep/tools` in the user's cache folder.
+/// Returns the folder where tools are kept between runs and between clones: `lockstep/tools` in the
+/// user's cache folder.
 ///
 /// # Errors
 /// When neither `XDG_CACHE_HOME` nor `HOME` is set.

@@ -1,5 +1,5 @@
-//! What tests and the demo read of `examples/`: requests to Vault, and the texts in manifests that another machine has
-//! to put its own in place of. examples/README.md explains both.
+//! Reads `examples/` for tests and the demo: requests to Vault, and placeholders in manifests that
+//! depend on the machine. examples/README.md explains both.
 
 mod expected;
 
@@ -22,13 +22,13 @@ pub use self::expected::{
 /// The address of Vault in the examples.
 pub const VAULT: &str = "http://127.0.0.1:8200";
 
-/// The address of AWS in the examples, where no AWS is.
+/// The address in examples for AWS, instead of the real one.
 pub const AWS: &str = "http://127.0.0.1:4566";
 
-/// The address of Google in the examples, where no Google is.
+/// The address in examples for Google, instead of the real one.
 pub const GCP: &str = "http://127.0.0.1:4580";
 
-/// The requests below `vault` in a file, which is named by its path in the repository.
+/// Reads the requests below `vault` in a file. `file` is its path in the repository.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -44,8 +44,8 @@ pub fn vault_requests(file: &str) -> Result<Vec<Request>> {
     Ok(read().with_context(|| format!("read {file}"))?.vault)
 }
 
-/// Returns the folders of all examples, sorted: every folder below `examples/` that contains files. Folders whose names
-/// begin with `_` contain shared set-up.
+/// Returns the folders of all examples, sorted: every folder below `examples/` that contains files.
+/// Folders whose names begin with `_` contain shared set-up.
 ///
 /// # Errors
 /// A folder cannot be read.
@@ -100,7 +100,7 @@ fn root() -> PathBuf {
     operator::repository().join("examples")
 }
 
-/// What stands for other texts in the examples.
+/// Replacements for placeholders in the examples.
 #[derive(Debug, Clone, Default)]
 pub struct Replacements {
     scalars: Vec<(&'static str, String)>,
@@ -108,21 +108,21 @@ pub struct Replacements {
 }
 
 impl Replacements {
-    /// A text that stands for a whole scalar, such as `${VAULT_CA}`.
+    /// Adds a text for a whole scalar, such as `${VAULT_CA}`.
     #[must_use]
     pub fn scalar(mut self, name: &'static str, text: impl Into<String>) -> Self {
         self.scalars.push((name, text.into()));
         self
     }
 
-    /// An address in place of the one that scalars begin with.
+    /// Adds an address that replaces the one that scalars start with.
     #[must_use]
     pub fn address(mut self, in_examples: &'static str, real: impl Into<String>) -> Self {
         self.addresses.push((in_examples, real.into()));
         self
     }
 
-    /// Puts all texts in.
+    /// Applies all replacements.
     pub fn fill_in(&self, value: &mut Value) {
         match value {
             Value::String(text) => {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_stand_for_whole_scalars_and_addresses_for_the_beginning_of_one() {
+    fn texts_replace_whole_scalars_and_addresses_prefixes() {
         let mut value = json!({ "a": ["${CA}"], "b": "not ${CA}", "c": 1, "d": "http://127.0.0.1:8200/ui" });
         Replacements::default()
             .scalar("${CA}", "PEM")
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn missing_file_is_named() {
         let error = vault_requests("examples/none.yaml").unwrap_err();
         assert!(error.to_string().contains("examples/none.yaml"), "{error}");
     }

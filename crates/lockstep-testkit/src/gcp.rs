@@ -1,35 +1,43 @@
-//! A stand-in for Google Cloud on loopback: Secret Manager, Cloud KMS, a subscription of Pub/Sub and what hands out tokens,
-//! as far as a reader of values sees them.
+//! A stand-in for Google Cloud on loopback: Secret Manager, Cloud KMS, a Pub/Sub subscription and
+//! the token services, as far as a reader of values uses them.
 //!
-//! # What it enforces, and from which source
+//! # What it enforces, and the sources
 //!
-//! - Secret Manager v1, global and regional (the REST reference at `cloud.google.com/secret-manager/docs/reference/rest`,
-//!   the pages "Filter lists of secrets" and "Quotas"): names in answers have the project's number, `latest` is the newest
-//!   version whatever its state, a disabled or destroyed version is `FAILED_PRECONDITION`, a payload has at most 64 KiB and
-//!   the CRC32C that was said, lists are newest first and in pages, and `totalSize` is 0 where there is a filter.
-//! - Cloud KMS v1 (`cloud.google.com/kms/docs/reference/rest`): it really encrypts; plaintext and additional
-//!   authenticated data have at most 64 KiB each, checksums are checked and answered, and the state of the version that a
-//!   ciphertext is of decides.
-//! - Errors (`cloud.google.com/apis/design/errors`): `{"error":{"code","message","status","details"}}` with `ErrorInfo`.
-//! - Tokens: a service account's JWT, exchanged (RFC 7523) or sent as it is (`google.aip.dev/auth/4111`), with its
-//!   signature, issuer, audience, scope and times checked; Workload Identity Federation of GKE and of other clusters (RFC
-//!   8693, `google.aip.dev/auth/4117`) with the audiences of both; impersonation; the metadata server.
-//! - Everyone who has a token may do everything, unless a test says otherwise; denials take the name of a method
-//!   (`AccessSecretVersion`) or of a permission (`secretmanager.versions.access`).
+//! - Secret Manager v1, global and regional (the REST reference at
+//!   `cloud.google.com/secret-manager/docs/reference/rest`, the pages "Filter lists of secrets" and
+//!   "Quotas"): names in responses contain the project number, `latest` is the newest version in
+//!   any state, a disabled or destroyed version is `FAILED_PRECONDITION`, a payload has at most 64
+//!   KiB and must match its CRC32C, lists are newest first and in pages, and `totalSize` is 0 with
+//!   a filter.
+//! - Cloud KMS v1 (`cloud.google.com/kms/docs/reference/rest`): it really encrypts. Plaintext and
+//!   additional authenticated data have at most 64 KiB each, checksums are verified and returned,
+//!   and the state of a ciphertext's key version is enforced.
+//! - Errors (`cloud.google.com/apis/design/errors`):
+//!   `{"error":{"code","message","status","details"}}` with `ErrorInfo`.
+//! - Tokens: a service account's JWT, exchanged (RFC 7523) or sent as it is
+//!   (`google.aip.dev/auth/4111`), with its signature, issuer, audience, scope and times verified;
+//!   Workload Identity Federation of GKE and of other clusters (RFC 8693,
+//!   `google.aip.dev/auth/4117`) with the audiences of both; impersonation; the metadata server.
+//! - Everyone with a token may do everything, unless a test denies it. Denials accept the name of a
+//!   method (`AccessSecretVersion`) or of a permission (`secretmanager.versions.access`).
 //!
-//! Where Google's pages leave it open, it decides: `name:PART` holds for a part of the full name, an alias that is not there
-//! is `NOT_FOUND`, another project is `PERMISSION_DENIED`, a revoked token is `ACCESS_TOKEN_EXPIRED`, and an update that
-//! names an old etag is `FAILED_PRECONDITION`. No reader should lean on these.
+//! It defines what Google's pages leave open: `name:PART` matches a part of the full name, a
+//! missing alias is `NOT_FOUND`, another project is `PERMISSION_DENIED`, a revoked token is
+//! `ACCESS_TOKEN_EXPIRED`, and an update with an old etag is `FAILED_PRECONDITION`. A reader must
+//! not rely on these.
 //!
-//! That it is not tuned to a client of ours is shown by `tests/gcp.rs`: Google's own Python clients pass against it.
+//! `tests/gcp.rs` shows that it is not tuned to our client: Google's own Python clients pass
+//! against it.
 //!
-//! # How a provider points to it
+//! # How a provider uses it
 //!
-//! [`Gcp::address`] stands for `https://secretmanager.googleapis.com`, `https://cloudkms.googleapis.com`,
-//! `https://sts.googleapis.com`, `https://iamcredentials.googleapis.com` and `http://metadata.google.internal`
-//! (`GCE_METADATA_HOST` is [`Gcp::host`]). The `token_uri` of [`Gcp::service_account_key`] points to it already.
+//! [`Gcp::address`] replaces `https://secretmanager.googleapis.com`,
+//! `https://cloudkms.googleapis.com`, `https://sts.googleapis.com`,
+//! `https://iamcredentials.googleapis.com` and `http://metadata.google.internal`
+//! (`GCE_METADATA_HOST` is [`Gcp::host`]). The `token_uri` of [`Gcp::service_account_key`] already
+//! points to it.
 //!
-//! Every text of an error that it sends contains `CANARY`: a reader may show none of them.
+//! Every error text that it sends contains `CANARY`: a reader must not show any of them.
 
 #![expect(
     clippy::disallowed_methods,
@@ -83,67 +91,69 @@ pub use self::{
     tokens::{gke_principal, principal},
 };
 
-/// The project that everything belongs to.
+/// The project of all resources.
 pub const PROJECT: &str = "lockstep-test";
-/// Its number, which names in Secret Manager's answers have.
+/// The number of the project, which names in Secret Manager's responses contain.
 pub const PROJECT_NUMBER: &str = "123456789012";
-/// Where the keys of KMS are.
+/// The location of the KMS keys.
 pub const LOCATION: &str = "europe-west3";
-/// The key ring that they are in.
+/// The key ring of the KMS keys.
 pub const KEY_RING: &str = "lockstep";
-/// The service account that is there from the start.
+/// The service account that exists from the start.
 pub const SERVICE_ACCOUNT: &str = "lockstep@lockstep-test.iam.gserviceaccount.com";
-/// The service account whose tokens the metadata server hands out.
+/// The service account whose tokens the metadata server returns.
 pub const NODE: &str = "node@lockstep-test.iam.gserviceaccount.com";
 
-/// The provider of a workload identity pool that trusts the cluster: the audience of Workload Identity Federation.
+/// The provider of a workload identity pool that trusts the cluster: the audience of Workload
+/// Identity Federation.
 pub const WORKLOAD_IDENTITY_PROVIDER: &str = "//iam.googleapis.com/projects/123456789012/locations/global/workloadIdentityPools/lockstep/providers/cluster";
 /// The pool of GKE's own federation, which is the audience of a ServiceAccount's token there.
 pub const GKE_POOL: &str = "lockstep-test.svc.id.goog";
-/// The cluster that is in that pool. An exchange's audience is `identitynamespace:POOL:CLUSTER`.
+/// The cluster in that pool. The audience of an exchange is `identitynamespace:POOL:CLUSTER`.
 pub const GKE_CLUSTER: &str =
     "https://container.googleapis.com/v1/projects/lockstep-test/locations/europe-west3/clusters/test";
 
-/// What happens to the next calls of Secret Manager and KMS.
+/// A fault of the next calls of Secret Manager and KMS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// They are throttled, `left` of them, with the time to come back if there is one.
+    /// The next `left` calls are throttled, optionally with a retry delay.
     Throttled {
-        /// How many.
+        /// The number of calls.
         left: usize,
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
     /// Every second call is throttled.
     EverySecond,
-    /// An error in HTML, as what stands before a service sends it.
+    /// An error in HTML, as a gateway sends it.
     Html {
-        /// The status.
+        /// The status of the response.
         status: u16,
     },
-    /// The service says that it cannot serve.
+    /// The service reports that it is unavailable.
     Broken,
-    /// The answer breaks off in the middle.
+    /// The response is truncated.
     Cut,
-    /// The checksum in an answer is not that of its data.
+    /// The checksum in a response does not match its data.
     WrongChecksum,
-    /// An answer that should have data has none.
+    /// A response lacks its data.
     NoPayload,
 }
 
-/// A call that arrived.
+/// A call that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The method's name, such as `AccessSecretVersion`; `ExchangeJwt`, `ExchangeToken`, `GenerateAccessToken` and
-    /// `MetadataToken` for tokens.
+    /// The name of the method, such as `AccessSecretVersion`; `ExchangeJwt`, `ExchangeToken`,
+    /// `GenerateAccessToken` and `MetadataToken` for tokens.
     pub action: String,
-    /// Who called, a service account's address or a `principal://…`; `None` where the token was no good.
+    /// The caller: the email of a service account or a `principal://…`; `None` if the token was
+    /// invalid.
     pub identity: Option<String>,
-    /// What was called, below the project: `secrets/NAME/versions/latest`.
+    /// The resource below the project: `secrets/NAME/versions/latest`.
     pub resource: String,
-    /// The parameters behind `?`.
+    /// The query parameters.
     pub query: BTreeMap<String, String>,
-    /// What was sent.
+    /// The body of the request.
     pub body: String,
 }
 
@@ -153,31 +163,31 @@ struct World {
     secrets: BTreeMap<String, Secret>,
     kms_keys: BTreeMap<String, KmsKey>,
     subscription: pubsub::Subscription,
-    /// Service accounts by their address.
+    /// Service accounts by their email.
     accounts: BTreeMap<String, Account>,
     tokens: BTreeMap<String, Token>,
-    /// JWTs that were sent as they are, and those that are refused since.
+    /// JWTs that were sent as they are. `revoke_all` moves them to `revoked`.
     self_signed: BTreeSet<String>,
     revoked: BTreeSet<String>,
     /// Subjects of tokens that may be exchanged.
     subjects: BTreeSet<String>,
-    /// Who may act as which service account.
+    /// Pairs of an identity and a service account that it may impersonate.
     impersonators: BTreeSet<(String, String)>,
     rights: Rights,
     trouble: Option<Trouble>,
     token_trouble: Option<Trouble>,
     latency: Duration,
     calls: Vec<Call>,
-    /// Calls that ask for values, and the names in them.
+    /// The number of calls for values, and the names in them.
     reads: (u64, BTreeSet<String>),
     count: u64,
-    /// How long tokens live.
+    /// The lifetime of tokens.
     lifetime: Option<Duration>,
-    /// How many entries one page of a list holds.
+    /// The number of entries on one page of a list.
     page: Option<usize>,
 }
 
-/// A running stand-in. It ends with this value.
+/// A running stand-in. Dropping it stops the server.
 #[derive(Debug)]
 pub struct Gcp {
     address: SocketAddr,
@@ -194,7 +204,7 @@ impl Drop for Gcp {
 }
 
 impl Gcp {
-    /// Starts one that knows [`SERVICE_ACCOUNT`] and [`NODE`], who may do everything.
+    /// Starts a stand-in with [`SERVICE_ACCOUNT`] and [`NODE`], which may do everything.
     ///
     /// # Errors
     /// When there is no port to listen on.
@@ -202,7 +212,7 @@ impl Gcp {
         Self::start_on(0).await
     }
 
-    /// The same on that loopback port.
+    /// Starts a stand-in on this loopback port.
     ///
     /// # Errors
     /// As [`Gcp::start`].
@@ -218,7 +228,7 @@ impl Gcp {
         }
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
         let task = tokio::spawn(async move {
-            // An error ends the test's requests, which says enough.
+            // An error also fails the test's requests, so it need not be reported here.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self {
@@ -228,47 +238,47 @@ impl Gcp {
         })
     }
 
-    /// Its address, for every endpoint.
+    /// Returns its address, for every endpoint.
     pub fn address(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Its address without `http://`.
+    /// Returns its address without `http://`.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
 
-    /// From now on calls of Secret Manager and KMS have this trouble; `None` ends it.
+    /// Sets the fault of further calls of Secret Manager and KMS. `None` ends it.
     pub fn trouble(&self, trouble: Option<Trouble>) {
         lock(&self.world).trouble = trouble;
     }
 
-    /// From now on calls for tokens have this trouble; `None` ends it.
+    /// Sets the fault of further calls for tokens. `None` ends it.
     pub fn token_trouble(&self, trouble: Option<Trouble>) {
         lock(&self.world).token_trouble = trouble;
     }
 
-    /// From now on every answer takes so long.
+    /// Delays all further responses.
     pub fn latency(&self, latency: Duration) {
         lock(&self.world).latency = latency;
     }
 
-    /// From now on tokens live for so long.
+    /// Sets the lifetime of new tokens.
     pub fn lifetime(&self, lifetime: Duration) {
         lock(&self.world).lifetime = Some(lifetime);
     }
 
-    /// From now on one page of a list holds at most so many entries.
+    /// Limits the number of entries on one page of a list.
     pub fn page(&self, page: usize) {
         lock(&self.world).page = Some(page);
     }
 
-    /// The calls so far.
+    /// Returns the calls so far.
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.world).calls.clone()
     }
 
-    /// How often this was called, such as `AccessSecretVersion`.
+    /// Returns the number of calls of this action, such as `AccessSecretVersion`.
     pub fn count(&self, action: &str) -> usize {
         lock(&self.world)
             .calls
@@ -277,7 +287,7 @@ impl Gcp {
             .count()
     }
 
-    /// How often this identity called this.
+    /// Returns the number of calls of this action by this identity.
     pub fn count_of(&self, identity: &str, action: &str) -> usize {
         lock(&self.world)
             .calls
@@ -286,13 +296,13 @@ impl Gcp {
             .count()
     }
 
-    /// How many calls asked for values so far, and for how many different versions.
+    /// Returns the number of calls for values so far, and of different versions in them.
     pub fn reads(&self) -> (u64, usize) {
         let world = lock(&self.world);
         (world.reads.0, world.reads.1.len())
     }
 
-    /// Forgets the calls so far.
+    /// Clears the recorded calls.
     pub fn forget_calls(&self) {
         lock(&self.world).calls.clear();
     }
@@ -303,13 +313,13 @@ fn lock(world: &Shared) -> MutexGuard<'_, World> {
 }
 
 impl World {
-    /// A number that was not given before.
+    /// Returns a new number.
     fn next(&mut self) -> u64 {
         self.count += 1;
         self.count
     }
 
-    /// Notes a call that arrived.
+    /// Records a call.
     fn note_call(&mut self, action: &str, identity: Option<String>, asked: &Asked, resource: &str) {
         self.calls.push(Call {
             action: action.to_owned(),
@@ -325,14 +335,15 @@ impl World {
     }
 }
 
-/// The time as the services write it.
+/// Returns the current time as the services write it.
 fn now() -> String {
     Timestamp::try_from(SystemTime::now())
         .unwrap_or_default()
         .to_string()
 }
 
-/// What a name of a test's means below the project: a secret's id, or all that follows the project.
+/// Returns the path below the project of a name in a test: a secret's id, or everything after the
+/// project.
 fn below_project(name: &str) -> String {
     if !name.contains('/') {
         return format!("secrets/{name}");

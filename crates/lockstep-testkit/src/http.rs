@@ -1,10 +1,11 @@
-//! HTTP clients of the harness itself.
+//! HTTP clients of the test harness itself.
 
 use anyhow::{Context as _, Result};
 use reqwest::{Certificate, Client};
 
-/// A client that trusts `ca` (PEM) alone, or talks plain HTTP. It keeps no connection: a shared server's helper is used
-/// from many runtimes, and a kept connection would end with the runtime that it was made in.
+/// Creates a client that trusts only `ca` (PEM), or uses plain HTTP. It keeps no idle connections:
+/// helpers of a shared server are used from many runtimes, and a connection ends with the runtime
+/// that opened it.
 ///
 /// # Errors
 /// When the certificate is malformed.

@@ -2,9 +2,9 @@
 //!
 //! # A control plane for a test
 //!
-//! [`shared`] gives every test of one test binary the same control plane, with the controller manager and lockstep's
-//! CustomResourceDefinitions in it. It is started by the first test that asks, in some three seconds, and ends with the
-//! test binary. Each test works in a namespace of its own, and takes its own client:
+//! [`shared`] returns the control plane that all tests of a test binary share, with the controller
+//! manager and lockstep's CustomResourceDefinitions. The first call starts it, in about three
+//! seconds, and it stops with the test binary. Each test creates its own namespace and client:
 //!
 //! ```no_run
 //! # async fn test() -> anyhow::Result<()> {
@@ -16,21 +16,22 @@
 //! # }
 //! ```
 //!
-//! A test that stops or restarts servers, or needs flags of its own, starts one for itself with
-//! [`ControlPlane::builder`]. [`OpenBao`] is the same for a store.
+//! A test that stops or restarts servers, or needs other flags, starts its own control plane with
+//! [`ControlPlane::builder`]. [`OpenBao`] is the equivalent for a store.
 //!
-//! # What ends when
+//! # When servers stop
 //!
-//! Servers end with the value that holds them and, whatever happens, with the test process: see [`process`].
+//! A server stops when its value is dropped, and always with the test process: see [`process`].
 //!
 //! # Where the programs come from
 //!
-//! See [`tools`]. `cargo xtask setup` gets them all; a test that finds one missing gets it by itself.
+//! See [`tools`]. `cargo xtask setup` gets all of them. A test gets a missing program itself.
 //!
 //! # Environment
 //!
-//! `KUBEBUILDER_ASSETS` names a folder with ready-made control plane binaries; `LOCKSTEP_BIN` the lockstep binary that
-//! end-to-end tests run; `LOCKSTEP_TEST_KEEP` keeps the servers' folders with their logs.
+//! - `KUBEBUILDER_ASSETS` is a folder with prebuilt control plane binaries.
+//! - `LOCKSTEP_BIN` is the lockstep binary that end-to-end tests run.
+//! - `LOCKSTEP_TEST_KEEP` keeps the servers' folders with their logs.
 
 pub mod aws;
 pub mod binaries;
@@ -70,7 +71,8 @@ pub use self::{
 
 static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
 
-/// The control plane that all tests of this test binary share: with controller manager and CustomResourceDefinitions.
+/// Returns the control plane that all tests of this test binary share: with controller manager and
+/// CustomResourceDefinitions.
 ///
 /// # Errors
 /// When it does not start; the next caller tries again.
@@ -84,9 +86,10 @@ pub async fn shared() -> Result<&'static ControlPlane> {
         .await
 }
 
-/// Makes aws-lc-rs the TLS provider of this process; every start function of this crate calls it. Call it first in a
-/// test that uses TLS without a server of this crate. Calling it twice does no harm.
+/// Makes aws-lc-rs the TLS provider of this process. Every start function of this crate calls it.
+/// Call it first in a test that uses TLS without a server of this crate. Further calls have no
+/// effect.
 pub fn init() {
-    // An error says that a provider is installed already, which is all that is wanted.
+    // An error only means that a provider is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

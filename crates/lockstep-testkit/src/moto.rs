@@ -1,4 +1,5 @@
-//! moto, an emulator of AWS that many use: what passes against it is not tuned to a stand-in of ours.
+//! moto, a widely used emulator of AWS: a provider that passes against it is not tuned to our own
+//! stand-in.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use crate::{
     tools::{Tool, ensure_async},
 };
 
-/// How long it may take to answer, on a busy machine.
+/// How long it may take to respond on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running moto. It ends with this value, and with the process that holds it.
+/// A running moto. It stops when this value is dropped or its process ends.
 #[derive(Debug)]
 pub struct Moto {
     address: String,
@@ -24,15 +25,15 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts one with nothing in it, in any region.
+    /// Starts an empty moto, which serves every region.
     ///
     /// # Errors
-    /// When it cannot be had, or does not start; its last log lines are in the message.
+    /// When it cannot be installed, or does not start; its last log lines are in the message.
     pub async fn start() -> Result<Self> {
         Self::start_on(ports::free()?).await
     }
 
-    /// The same on that loopback port.
+    /// Starts moto on this loopback port.
     ///
     /// # Errors
     /// As [`Moto::start`].
@@ -69,16 +70,17 @@ impl Moto {
         })
     }
 
-    /// Its address, for `endpoint` and `stsEndpoint`.
+    /// Returns its address, for `endpoint` and `stsEndpoint`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Calls a service that speaks JSON, such as `secretsmanager.CreateSecret`. Regions share nothing. Where many call at the
-    /// same time it fails now and then with a status 500 and does the same well a moment later: such a call is repeated.
+    /// Calls a service that uses JSON, such as `secretsmanager.CreateSecret`. Regions share
+    /// nothing. Under concurrent calls, moto occasionally returns status 500, and the same call
+    /// succeeds a moment later. Such a call is repeated.
     ///
     /// # Errors
-    /// When it says no.
+    /// When moto returns an error.
     pub async fn call(&self, region: &str, target: &str, request: &Value) -> Result<Value> {
         for _ in 0..5 {
             match self.call_once(region, target, request).await {

@@ -1,8 +1,8 @@
-//! A real OpenBao server, which speaks Vault's API.
+//! A real OpenBao server, which implements Vault's API.
 //!
-//! It keeps its data in a raft store of one node in a temporary folder, so that a restart loses nothing and comes back sealed, as a
-//! server in production does. It is initialised and unsealed when it is handed out, with a key/value engine version 2
-//! at `secret/` and the root token `root`.
+//! It keeps its data in a raft store of one node in a temporary folder, so that a restart loses
+//! nothing and the server is sealed afterwards, as in production. It starts initialised and
+//! unsealed, with a key/value engine version 2 at `secret/` and the root token `root`.
 
 mod api;
 mod builder;
@@ -24,14 +24,14 @@ use crate::{
     scratch::Scratch,
 };
 
-/// How long the server may take to answer, on a busy machine.
+/// How long the server may take to respond on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The root token of every server of this kind. It opens nothing but tests.
+/// The root token of every server of this kind. It is used only in tests.
 pub const ROOT_TOKEN: &str = "root";
 
-/// A running OpenBao server. It ends with this value, and with the process that holds it.
+/// A running OpenBao server. It stops when this value is dropped or its process ends.
 #[derive(Debug)]
 pub struct OpenBao {
     process: Mutex<Option<Process>>,
@@ -44,48 +44,51 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// Settings of a server that has not been started.
+    /// Returns the settings of a server to start.
     pub fn builder() -> OpenBaoBuilder {
         OpenBaoBuilder::default()
     }
 
-    /// A server on plain HTTP, ready to use.
+    /// Starts a server on plain HTTP, ready to use.
     ///
     /// # Errors
-    /// When the program cannot be had, or does not start; its last log lines are in the message.
+    /// When the program cannot be installed, or does not start; its last log lines are in the
+    /// message.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
 
-    /// Its address, such as `http://127.0.0.1:28200`.
+    /// Returns its address, such as `http://127.0.0.1:28200`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// A token with all rights.
+    /// Returns a token with all permissions.
     pub fn root_token(&self) -> &str {
         ROOT_TOKEN
     }
 
-    /// The key that unseals it.
+    /// Returns the key that unseals it.
     pub fn unseal_key(&self) -> &str {
         &self.unseal_key
     }
 
-    /// Certificate of the authority that signs the server's certificate, PEM; `None` on plain HTTP.
+    /// Returns the certificate of the authority that signs the server's certificate, in PEM; `None`
+    /// on plain HTTP.
     pub fn ca(&self) -> Option<&str> {
         self.ca.as_deref()
     }
 
-    /// The authority that signs the server's certificate, to issue client certificates with; `None` on plain HTTP.
+    /// Returns the authority that signs the server's certificate, for issuing client certificates;
+    /// `None` on plain HTTP.
     pub fn authority(&self) -> Option<&CertificateAuthority> {
         self.authority.as_ref()
     }
 
-    /// Seals the server: it answers 503 until [`OpenBao::unseal`].
+    /// Seals the server: it returns 503 until [`OpenBao::unseal`].
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// When the server does not respond.
     pub async fn seal(&self) -> Result<()> {
         self.request(Method::PUT, "sys/seal", None).await.map(drop)
     }
@@ -93,7 +96,7 @@ impl OpenBao {
     /// Unseals the server, and waits until it serves.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not serve in time.
     pub async fn unseal(&self) -> Result<()> {
         self.request(Method::PUT, "sys/unseal", Some(json!({ "key": self.unseal_key })))
             .await?;
@@ -105,10 +108,11 @@ impl OpenBao {
         drop(lock(&self.process).take());
     }
 
-    /// Starts a stopped server again, on the same address and with the same data, and leaves it sealed.
+    /// Starts a stopped server again, on the same address and with the same data, and leaves it
+    /// sealed.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not respond.
     pub async fn start_sealed(&self) -> Result<()> {
         self.spawn()?;
         self.wait_for_health(503).await
@@ -117,7 +121,7 @@ impl OpenBao {
     /// Kills the server, starts it again and unseals it. Tokens and leases are kept.
     ///
     /// # Errors
-    /// When it does not come back.
+    /// When it does not become ready again.
     pub async fn restart(&self) -> Result<()> {
         self.stop();
         self.start_sealed().await?;
@@ -129,7 +133,8 @@ impl OpenBao {
         Ok(())
     }
 
-    /// Brings up a server whose folder is empty: one unseal key, the root token, a key/value engine.
+    /// Initialises a server with an empty folder: one unseal key, the root token, a key/value
+    /// engine.
     async fn initialise(&mut self) -> Result<()> {
         self.spawn()?;
         self.wait_for_health(501).await?;
@@ -147,7 +152,7 @@ impl OpenBao {
         self.enable_kv("secret", 2).await
     }
 
-    /// Waits until `sys/health` answers with this status: 200 serving, 501 not initialised, 503 sealed.
+    /// Waits until `sys/health` returns this status: 200 serving, 501 not initialised, 503 sealed.
     async fn wait_for_health(&self, wanted: u16) -> Result<()> {
         let client = crate::http::client(self.ca())?;
         let began = Instant::now();

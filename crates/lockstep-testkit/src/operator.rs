@@ -1,4 +1,5 @@
-//! The real binary, as it runs in a cluster: installed from `deploy/kustomize/base`, under its own ServiceAccount.
+//! The real binary as it runs in a cluster: installed from `deploy/kustomize/base`, with its own
+//! ServiceAccount.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,32 +22,33 @@ use crate::{
 
 /// The namespace that the operator is installed in.
 pub const NAMESPACE: &str = "lockstep-system";
-/// Its ServiceAccount.
+/// The ServiceAccount of the operator.
 pub const SERVICE_ACCOUNT: &str = "lockstep";
 
-/// The folder of the repository.
+/// Returns the folder of the repository.
 pub fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// Installs what `kubectl apply -k deploy/kustomize/base` installs. There is no kubelet here: its Deployment starts
-/// nothing, and [`Operator`] plays its pod.
+/// Runs `kubectl apply -k deploy/kustomize/base`. There is no kubelet here, so its Deployment
+/// starts nothing, and [`Operator`] takes the place of its pod.
 ///
 /// # Errors
-/// When kubectl fails; the message ends with what it said.
+/// When kubectl fails; the message ends with its output.
 pub async fn install(kubeconfig: &Path) -> Result<()> {
     apply_folder(kubeconfig, &repository().join("deploy/kustomize/base")).await
 }
 
-/// `kubectl apply --server-side -k FOLDER`.
+/// Runs `kubectl apply --server-side -k FOLDER`.
 ///
 /// # Errors
-/// When kubectl fails; the message ends with what it said.
+/// When kubectl fails; the message ends with its output.
 pub async fn apply_folder(kubeconfig: &Path, folder: &Path) -> Result<()> {
     let folder = folder.to_string_lossy().into_owned();
     let apply = ["apply", "--server-side", "--force-conflicts", "-k", &folder];
-    // custom resources can come in the same folder as their definitions, which take a moment to be served
+    // A folder can contain custom resources with their definitions, which are served only after a
+    // moment.
     for _ in 0..20 {
         if kubectl(kubeconfig, &apply, None).await.is_ok() {
             return Ok(());
@@ -56,10 +58,10 @@ pub async fn apply_folder(kubeconfig: &Path, folder: &Path) -> Result<()> {
     kubectl(kubeconfig, &apply, None).await.map(drop)
 }
 
-/// Runs kubectl and answers what it printed.
+/// Runs kubectl and returns its output.
 ///
 /// # Errors
-/// When it fails; the message ends with what it said.
+/// When it fails; the message ends with its output.
 pub async fn kubectl(kubeconfig: &Path, arguments: &[&str], input: Option<&str>) -> Result<String> {
     let program = ensure_async(Tool::Kubectl).await?;
     let mut child = Command::new(program)
@@ -93,7 +95,7 @@ pub async fn kubectl(kubeconfig: &Path, arguments: &[&str], input: Option<&str>)
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The running operator.
+/// An operator process, which may be stopped.
 #[derive(Debug)]
 pub struct Operator {
     process: Option<Process>,
@@ -103,10 +105,11 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts the real binary under its own ServiceAccount and waits until it is ready.
+    /// Starts the real binary with its own ServiceAccount and waits until it is ready.
     ///
     /// # Errors
-    /// When it is not built, does not start or is not ready within a minute; the message ends with its log.
+    /// When it is not built, does not start or is not ready within a minute; the message ends with
+    /// its log.
     pub async fn start(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
         let mut operator = Self::prepare(plane, arguments).await?;
         operator.run().await?;
@@ -116,16 +119,17 @@ impl Operator {
     /// Prepares the operator without starting it.
     ///
     /// # Errors
-    /// When the binary is not built, or the ServiceAccount gets no token.
+    /// When the binary is not built, or no token can be requested for the ServiceAccount.
     pub async fn prepare(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
         let talkative = [&["--log-level", "info,lockstep=trace"], arguments].concat();
         Self::prepare_binary(plane, &binaries::lockstep()?, &talkative).await
     }
 
-    /// Prepares the operator without starting it, as it runs in production: SecretStores cannot use loopback addresses.
+    /// Prepares the operator without starting it, as it runs in production: SecretStores cannot use
+    /// loopback addresses.
     ///
     /// # Errors
-    /// When the binary is not built, or the ServiceAccount gets no token.
+    /// When the binary is not built, or no token can be requested for the ServiceAccount.
     pub async fn prepare_strict(plane: &ControlPlane, arguments: &[&str]) -> Result<Self> {
         let kubeconfig = plane
             .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
@@ -134,10 +138,10 @@ impl Operator {
         Self::prepare_production(folder, &kubeconfig, &binaries::lockstep()?, arguments)
     }
 
-    /// Prepares the operator from that binary without starting it.
+    /// Prepares the operator with this binary without starting it.
     ///
     /// # Errors
-    /// When the ServiceAccount gets no token.
+    /// When no token can be requested for the ServiceAccount.
     pub async fn prepare_binary(plane: &ControlPlane, binary: &Path, arguments: &[&str]) -> Result<Self> {
         let kubeconfig = plane
             .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
@@ -145,10 +149,11 @@ impl Operator {
         Self::prepare_with(Scratch::new("lockstep")?, &kubeconfig, binary, arguments)
     }
 
-    /// Prepares the operator without starting it; it reaches the API server at `url`, where something stands between.
+    /// Prepares the operator without starting it. It reaches the API server at `url`, for example
+    /// through a proxy.
     ///
     /// # Errors
-    /// When the binary is not built, or the ServiceAccount gets no token.
+    /// When the binary is not built, or no token can be requested for the ServiceAccount.
     pub async fn prepare_through(plane: &ControlPlane, url: &str, arguments: &[&str]) -> Result<Self> {
         let kubeconfig = plane
             .kubeconfig_for_service_account(NAMESPACE, SERVICE_ACCOUNT)
@@ -160,7 +165,7 @@ impl Operator {
     }
 
     fn prepare_with(folder: Scratch, kubeconfig: &Path, binary: &Path, arguments: &[&str]) -> Result<Self> {
-        // the servers of tests listen on loopback addresses
+        // The servers of tests listen on loopback addresses.
         let arguments = [&["--unsafe-allow-local-store-endpoints"], arguments].concat();
         Self::prepare_production(folder, kubeconfig, binary, &arguments)
     }
@@ -187,7 +192,7 @@ impl Operator {
         })
     }
 
-    /// Sets an environment variable of the process that is started next.
+    /// Sets an environment variable for the next start.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.spec = self.spec.env(name, value);
@@ -215,44 +220,44 @@ impl Operator {
         }
     }
 
-    /// Ends the process with SIGKILL, as a lost machine does.
+    /// Ends the process with SIGKILL, like the loss of its machine.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
             process.kill();
         }
     }
 
-    /// Asks the process to end (SIGTERM), as Kubernetes does, and answers how it ended.
+    /// Asks the process to end (SIGTERM), as Kubernetes does, and returns its exit status.
     ///
     /// # Errors
-    /// When it does not run, or not end within that time.
+    /// When it is not running, or does not end within this time.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         let process = self.process.as_mut().context("the operator does not run")?;
         process.signal(Signal::TERM)?;
         process.wait(limit)
     }
 
-    /// Its process id, while it runs.
+    /// Returns its process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(Process::pid)
     }
 
-    /// The process, while it runs.
+    /// Returns the process while it runs.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
 
-    /// Everything that it logged so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("lockstep.log")).unwrap_or_default()
     }
 
-    /// The address of its admin server.
+    /// Returns the address of its admin server.
     pub fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Status code and text of a path of its admin server.
+    /// Returns the status code and text of a path of its admin server.
     ///
     /// # Errors
     /// When it cannot be reached.
@@ -261,7 +266,7 @@ impl Operator {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// The sum of the series of a metric whose labels hold all of these texts.
+    /// Returns the sum of the series of a metric whose labels contain all of these texts.
     ///
     /// # Errors
     /// When the metrics cannot be read.

@@ -1,4 +1,5 @@
-//! Plays the kubelet of a namespace: pods become ready, and those of Jobs succeed, or do not where a test wants them broken.
+//! Simulates the kubelet of a namespace: pods become ready, and those of Jobs succeed, unless a
+//! test breaks them.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +17,13 @@ use kube::{
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-/// How often it looks at the pods.
+/// How often it checks the pods.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// The apps whose pods do not become ready, but for those that have that annotation.
+/// The apps whose pods do not become ready, except those with this annotation.
 type Broken = BTreeMap<String, Option<(String, String)>>;
 
-/// The kubelet of one namespace. It ends with this value.
+/// The kubelet of one namespace. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Pods {
     broken: Arc<Mutex<Broken>>,
@@ -36,7 +37,7 @@ impl Drop for Pods {
 }
 
 impl Pods {
-    /// Plays the kubelet of that namespace.
+    /// Starts simulating the kubelet of this namespace.
     pub fn play(client: Client, namespace: &str) -> Self {
         let broken = Arc::new(Mutex::new(Broken::new()));
         let pods: Api<Pod> = Api::namespaced(client, namespace);
@@ -44,7 +45,7 @@ impl Pods {
         #[expect(clippy::disallowed_methods, reason = "it ends with this value")]
         let task = tokio::spawn(async move {
             loop {
-                // whatever goes wrong is tried again
+                // Errors are retried in the next period.
                 let _ = settle(&pods, &known).await;
                 tokio::time::sleep(PERIOD).await;
             }
@@ -52,18 +53,20 @@ impl Pods {
         Self { broken, task }
     }
 
-    /// From now on, no pod whose label `app` has that value becomes ready, and one of a Job fails.
+    /// Breaks pods with this value of the label `app`: new ones do not become ready, and those of
+    /// Jobs fail.
     pub fn break_app(&self, app: &str) {
         self.lock().insert(app.to_owned(), None);
     }
 
-    /// From now on, pods whose label `app` has that value become ready only where an annotation has that value.
+    /// Lets pods with this value of the label `app` become ready only if an annotation has this
+    /// value.
     pub fn require(&self, app: &str, annotation: &str, value: &str) {
         let needs = (annotation.to_owned(), value.to_owned());
         self.lock().insert(app.to_owned(), Some(needs));
     }
 
-    /// From now on, they do.
+    /// Lets pods with this value of the label `app` become ready again.
     pub fn mend_app(&self, app: &str) {
         self.lock().remove(app);
     }
@@ -94,7 +97,7 @@ async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
         let is = conditions
             .find(|condition| condition.type_ == "Ready")
             .map(|ready| ready.status.as_str());
-        // a pod that is ready keeps what it read at its start: only new ones break
+        // A ready pod keeps what it read at its start: only new ones break.
         if is == Some(wanted) || is == Some("True") || pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
@@ -113,7 +116,7 @@ async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
     Ok(())
 }
 
-/// A pod of a Job succeeds, or fails where its app is broken.
+/// Completes a pod of a Job: it succeeds, or fails if its app is broken.
 async fn run_to_its_end(pods: &Api<Pod>, pod: &Pod, breaks: bool) -> Result<()> {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
@@ -126,10 +129,10 @@ async fn run_to_its_end(pods: &Api<Pod>, pod: &Pod, breaks: bool) -> Result<()> 
     Ok(())
 }
 
-/// A node for the pods of DaemonSets; it exists once, whoever asks for it.
+/// Adds a node for the pods of DaemonSets. Only the first call creates it.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// When the API server rejects it.
 pub async fn add_node(client: &Client) -> Result<()> {
     let node: Node = serde_json::from_value(json!({ "metadata": { "name": "node" } }))?;
     let nodes: Api<Node> = Api::all(client.clone());
@@ -137,7 +140,7 @@ pub async fn add_node(client: &Client) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         result => result.map(drop).context("create the node")?,
     }
-    // the API server taints a node until its kubelet is ready, and DaemonSets keep away from it
+    // The API server taints a node until its kubelet is ready, and DaemonSets avoid it.
     let ready = Patch::Merge(json!({ "spec": { "taints": null } }));
     let patched = nodes.patch("node", &PatchParams::default(), &ready).await;
     patched.map(drop).context("take the node's taints away")

@@ -9,21 +9,21 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Below the range from which Linux takes the ports of outgoing connections (32768 and up): a server that is restarted
-/// finds its port free again.
+/// Below the range of ports for outgoing connections on Linux (32768 and up), so that a restarted
+/// server finds its port free.
 const RANGE: std::ops::Range<u64> = 20_000..32_000;
 const ATTEMPTS: usize = 500;
 
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A loopback port that nobody listens on and that this process has not given away before.
+/// Returns a loopback port that is not in use and that this process has not returned before.
 ///
 /// # Errors
 /// When no free port is found.
 pub fn free() -> Result<u16> {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..ATTEMPTS {
-        // Random, so that test processes that run side by side do not try the same ports in the same order.
+        // Random, so that concurrent test processes do not try the same ports in the same order.
         let random = RandomState::new().hash_one(given.len());
         let port = u16::try_from(RANGE.start + random % (RANGE.end - RANGE.start))?;
         if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
@@ -34,7 +34,7 @@ pub fn free() -> Result<u16> {
     bail!("no free loopback port between {} and {}", RANGE.start, RANGE.end)
 }
 
-/// That port when nobody listens on it, another free one otherwise: for what people type by hand.
+/// Returns this port if it is free, and another free one otherwise, for addresses that people type.
 ///
 /// # Errors
 /// When no free port is found.
@@ -53,13 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice() {
+    fn no_port_is_returned_twice() {
         let ports: BTreeSet<_> = (0..50).map(|_| free().unwrap()).collect();
         assert_eq!(ports.len(), 50);
     }
 
     #[test]
-    fn a_port_that_is_taken_is_not_preferred() {
+    fn port_in_use_is_not_preferred() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         assert_ne!(preferably(port).unwrap(), port);

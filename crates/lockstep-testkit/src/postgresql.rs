@@ -1,4 +1,4 @@
-//! A real PostgreSQL, whose accounts OpenBao's database engine makes, changes and drops.
+//! A real PostgreSQL, in which OpenBao's database engine creates, changes and drops accounts.
 
 use std::{
     process::Stdio,
@@ -17,12 +17,12 @@ use crate::{
     tools::{Tool, ensure_async},
 };
 
-/// How long it may take to answer, on a busy machine.
+/// How long it may take to respond on a busy machine.
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// The account that may do everything, and its password. They open nothing but tests.
+/// The administrator account and its password. They are used only in tests.
 const ADMINISTRATOR: (&str, &str) = ("postgres", "administrator");
 
-/// A running PostgreSQL. It ends with this value, and with the process that holds it.
+/// A running PostgreSQL. It stops when this value is dropped or its process ends.
 #[derive(Debug)]
 pub struct PostgreSql {
     port: u16,
@@ -31,10 +31,10 @@ pub struct PostgreSql {
 }
 
 impl PostgreSql {
-    /// Starts one with no accounts but the administrator's.
+    /// Starts a server with only the administrator account.
     ///
     /// # Errors
-    /// When it cannot be had, or does not start; its last log lines are in the message.
+    /// When it cannot be installed, or does not start; its last log lines are in the message.
     pub async fn start() -> Result<Self> {
         let program = ensure_async(Tool::PostgreSql).await?;
         let folder = Scratch::new("postgresql")?;
@@ -68,7 +68,7 @@ impl PostgreSql {
         })
     }
 
-    /// Runs a statement as the administrator; what it prints.
+    /// Runs a statement as the administrator and returns its output.
     ///
     /// # Errors
     /// When it fails.
@@ -76,15 +76,16 @@ impl PostgreSql {
         run(self.port, ADMINISTRATOR, statement).await
     }
 
-    /// Whether an account can log in with that password.
+    /// Whether an account can log in with this password.
     pub async fn takes(&self, user: &str, password: &str) -> bool {
         run(self.port, (user, password), "select 1").await.is_ok()
     }
 
-    /// Enables OpenBao's database engine at that mount path, with this server as the connection `postgresql`.
+    /// Enables OpenBao's database engine at this mount path, with this server as the connection
+    /// `postgresql`.
     ///
     /// # Errors
-    /// When OpenBao says no.
+    /// When OpenBao returns an error.
     pub async fn enable_engine(&self, bao: &OpenBao, mount: &str) -> Result<()> {
         bao.post(&format!("sys/mounts/{mount}"), json!({ "type": "database" }))
             .await?;
@@ -102,10 +103,10 @@ impl PostgreSql {
             .map(drop)
     }
 
-    /// A role of the engine whose accounts live so long, and no longer than the maximum.
+    /// Adds a role of the engine with this lifetime and maximum lifetime of its accounts.
     ///
     /// # Errors
-    /// When OpenBao says no.
+    /// When OpenBao returns an error.
     pub async fn add_role(
         &self,
         bao: &OpenBao,
@@ -127,10 +128,10 @@ impl PostgreSql {
             .map(drop)
     }
 
-    /// The accounts that the engine made and that still exist.
+    /// Returns the accounts that the engine created and that still exist.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// When the server does not respond.
     pub async fn accounts(&self) -> Result<Vec<String>> {
         let listed = self
             .administer("select rolname from pg_roles where rolname like 'v-%' order by 1")
@@ -139,7 +140,8 @@ impl PostgreSql {
     }
 }
 
-/// Runs a statement with the command-line client. The password goes by the environment, which other users cannot read.
+/// Runs a statement with the command-line client. The password is passed in the environment, which
+/// other users cannot read.
 async fn run(port: u16, (user, password): (&str, &str), statement: &str) -> Result<String> {
     let program = ensure_async(Tool::PostgreSql).await?;
     let output = Command::new(program)

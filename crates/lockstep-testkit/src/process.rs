@@ -1,9 +1,10 @@
 //! Child processes that cannot outlive the test.
 //!
-//! Each child is started by a small shell script that holds the reading end of a pipe as its standard input; the
-//! writing end is held by this process alone. When it closes, whether by [`Process::kill`], by a drop, at the end of
-//! the test binary or because the test was killed with `-9`, the script kills the child. A parent-death signal would
-//! not do: it follows the thread that started the child, and test threads end before the servers that tests share.
+//! Each child is started by a small shell script whose standard input is the reading end of a pipe.
+//! Only this process holds the writing end. When it closes, the script kills the child: after
+//! [`Process::kill`], a drop, the end of the test binary, or a `kill -9` of the test. A
+//! parent-death signal would not work: it follows the thread that started the child, and test
+//! threads end before the servers that tests share.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -20,7 +21,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::progress::human;
 
-/// Runs its arguments, writes their process id to the file `$1`, and kills them at the end of standard input.
+/// Runs its arguments, writes their process id to the file `$1`, and kills them at the end of
+/// standard input.
 const SUPERVISE: &str = r#"
 exec 3<&0 </dev/null
 pid_file=$1
@@ -39,7 +41,7 @@ exit "$code"
 const POLL: Duration = Duration::from_millis(10);
 const LOG_TAIL_BYTES: u64 = 4_096;
 
-/// What to run.
+/// Settings of a process to start.
 #[derive(Debug, Clone)]
 pub struct ProcessSpec {
     name: String,
@@ -50,7 +52,7 @@ pub struct ProcessSpec {
 }
 
 impl ProcessSpec {
-    /// A program to run with its log (both output streams) in `folder/name.log`.
+    /// Creates the settings for a program whose log (both output streams) is `folder/name.log`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
         Self {
             name: name.into(),
@@ -84,7 +86,7 @@ impl ProcessSpec {
         self
     }
 
-    /// Starts it. The log of an earlier run of the same name is kept and appended to.
+    /// Starts it. The log of an earlier run with the same name is appended to.
     ///
     /// # Errors
     /// When the shell, the program or the log cannot be opened.
@@ -106,7 +108,8 @@ impl ProcessSpec {
             .stdin(Stdio::piped())
             .stdout(output.try_clone().context("share the log between both output streams")?)
             .stderr(output)
-            // A process group of its own: Ctrl-C in a terminal ends this process, which ends the child in order.
+            // Its own process group: Ctrl-C in a terminal ends only this process, which then ends
+            // the child in order.
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {}", self.program.display()))?;
@@ -121,7 +124,7 @@ impl ProcessSpec {
     }
 }
 
-/// A running child. It ends with this value.
+/// A running child. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -155,25 +158,25 @@ impl Process {
         }
     }
 
-    /// Process id of the program itself.
+    /// Returns the process id of the program itself.
     pub fn pid(&self) -> u32 {
         self.pid
             .map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// Both output streams of the program.
+    /// Returns the path of the log with both output streams.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// The whole log so far; what is not UTF-8 is replaced.
+    /// Returns the whole log so far. Invalid UTF-8 is replaced.
     pub fn log_text(&self) -> String {
         fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    /// The last lines of the log, for messages of failed tests.
+    /// Returns the last lines of the log, for messages of failed tests.
     pub fn log_tail(&self) -> String {
         tail(&self.log).unwrap_or_else(|error| format!("(no log: {error})"))
     }
@@ -187,10 +190,11 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("signal {}", self.name))
     }
 
-    /// How it ended, `None` while it runs. A program that a signal ended has the code 128 and the signal's number.
+    /// Returns its exit status, or `None` while it runs. If a signal ended the program, the code is
+    /// 128 plus the number of the signal.
     ///
     /// # Errors
-    /// When the operating system does not tell.
+    /// When the operating system returns an error.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.supervisor
             .try_wait()
@@ -219,7 +223,7 @@ impl Process {
         }
     }
 
-    /// Fails with the end of the log when the program has ended.
+    /// Fails with the end of the log if the program has ended.
     ///
     /// # Errors
     /// When it has ended.
@@ -237,7 +241,7 @@ impl Process {
         }
     }
 
-    /// Kills it (signal 9) and waits until it is gone.
+    /// Kills it (signal 9) and waits until it has ended.
     pub fn kill(mut self) {
         self.end();
     }
@@ -254,10 +258,10 @@ impl Drop for Process {
     }
 }
 
-/// Removes a folder when this process has ended, however it ends.
+/// Removes a folder when this process ends, for whatever reason.
 pub(crate) fn remove_at_exit(folder: &Path) -> Result<Child> {
     Command::new("sh")
-        // The second is for the servers that die of the same cause and may still write.
+        // Servers that end for the same reason may still write for a second.
         .args(["-c", r#"read -r _; sleep 1; rm -rf -- "$1""#, "remove"])
         .arg(folder)
         .stdin(Stdio::piped())

@@ -1,4 +1,5 @@
-//! Progress of steps that take long: a spinner on a terminal, plain lines elsewhere. Everything goes to standard error.
+//! Shows the progress of slow steps: a spinner on a terminal, plain lines otherwise. Everything
+//! goes to standard error.
 
 use std::{
     fmt,
@@ -8,10 +9,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a plain line says that a step is still going on.
+/// How often a plain line reports that a step is still running.
 const REMINDER: Duration = Duration::from_secs(30);
 
-/// One step that takes long.
+/// A slow step.
 #[derive(Debug)]
 pub struct Step {
     what: String,
@@ -21,7 +22,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Begins a step and says so.
+    /// Starts a step and prints it.
     pub fn begin(what: impl Into<String>) -> Self {
         let what = what.into();
         let spinner = io::stderr().is_terminal().then(|| {
@@ -44,7 +45,7 @@ impl Step {
         }
     }
 
-    /// Says from time to time that the step goes on; call it while waiting.
+    /// Reports periodically that the step is running. Call it while waiting.
     pub fn tick(&mut self) {
         if self.spinner.is_none() && self.reminded.elapsed() >= REMINDER {
             self.reminded = Instant::now();
@@ -56,14 +57,14 @@ impl Step {
         }
     }
 
-    /// Ends the step with the time it took.
+    /// Ends the step, prints its duration and returns it.
     pub fn done(self) -> Duration {
         let took = self.began.elapsed();
         self.finish(format_args!("  ✓ {}: {}", self.what, human(took)));
         took
     }
 
-    /// Ends a step that failed; the error itself is the caller's to show.
+    /// Ends a step that failed. The caller reports the error.
     pub fn failed(self) {
         self.finish(format_args!(
             "  ✗ {}: failed after {}",
@@ -80,12 +81,12 @@ impl Step {
     }
 }
 
-/// Writes one line to standard error. A closed standard error is not a reason to fail.
+/// Writes one line to standard error. A closed standard error is ignored.
 pub fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A duration as people say it: `340 ms`, `2.8 s`, `4 min 10 s`.
+/// Formats a duration for people: `340 ms`, `2.8 s`, `4 min 10 s`.
 pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_people_say_them() {
+    fn durations_are_formatted_for_people() {
         for (millis, text) in [
             (340, "340 ms"),
             (2_800, "2.8 s"),

@@ -1,5 +1,5 @@
-//! A proxy on loopback in front of a server: it counts what goes through it, and answers in the server's place when a
-//! test wants a fault.
+//! A proxy on loopback in front of a server. It counts requests, and responds instead of the server
+//! when a test wants a fault.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,29 +17,30 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What happens to a request.
+/// The outcome of a request.
 #[derive(Clone)]
 pub enum Fate {
-    /// The server answers it.
+    /// The server responds.
     Pass,
-    /// The server answers the request with this body in place of its own.
+    /// The server receives this body instead of the original one.
     PassBody(String),
-    /// These bytes are the answer; then the connection ends.
+    /// These bytes are the response; then the connection ends.
     Answer(Vec<u8>),
-    /// The server's answer comes so much later, and whole.
+    /// The server's response arrives complete, but with this delay.
     Late(Duration),
-    /// The server's answer, whose head promises its whole length, and half of its body; then the connection ends.
+    /// The response is cut off: its head announces the whole length, but only half of the body
+    /// arrives before the connection ends.
     CutOff,
-    /// An answer of which one byte arrives every now and then.
+    /// The response arrives one byte at a time, with pauses.
     Trickle,
-    /// Nobody answers.
+    /// There is no response.
     Hang,
-    /// An answer that does not end.
+    /// The response never ends.
     Endless,
 }
 
 impl Fate {
-    /// An answer of HTTP.
+    /// Creates an HTTP response.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
         let mut head = format!("HTTP/1.1 {status} Some\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
@@ -48,18 +49,18 @@ impl Fate {
         Self::Answer(format!("{head}Connection: close\r\n\r\n{body}").into_bytes())
     }
 
-    /// The answer of a sealed server.
+    /// Creates the response of a sealed server.
     pub fn sealed() -> Self {
         Self::answer(503, &[], r#"{"errors":["Vault is sealed CANARY"]}"#)
     }
 }
 
-/// A request.
+/// A request that the proxy received.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Path and query, such as `/v1/secret/data/shop?version=1`.
     pub target: String,
-    /// The line of the request and the headers.
+    /// The request line and the headers.
     pub head: String,
     /// The body, as text.
     pub body: String,
@@ -67,7 +68,7 @@ pub struct Request {
 
 type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
 
-/// The proxy. It ends with this value.
+/// The proxy. It stops when it is dropped.
 pub struct Proxy {
     address: String,
     rule: Arc<Mutex<Rule>>,
@@ -76,7 +77,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of a server at that address (`http://127.0.0.1:28200`); everything passes.
+    /// Starts a proxy for a server at this address (`http://127.0.0.1:28200`). Every request
+    /// passes.
     ///
     /// # Panics
     /// When there is no port to listen on.
@@ -93,7 +95,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (rules, seen, upstream) = (Arc::clone(&rules), Arc::clone(&seen), upstream.clone());
                 connections.spawn(async move {
-                    // A broken connection is what these tests are about.
+                    // Broken connections are intended in these tests.
                     let _ = serve(client, &upstream, &rules, &seen).await;
                 });
             }
@@ -106,22 +108,22 @@ impl Proxy {
         }
     }
 
-    /// Its address, such as `http://127.0.0.1:40123`.
+    /// Returns its address, such as `http://127.0.0.1:40123`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// From now on requests go as this says.
+    /// Sets the function that decides on further requests.
     pub fn rule(&self, rule: impl FnMut(&Request) -> Fate + Send + 'static) {
         *self.rule.lock().unwrap() = Box::new(rule);
     }
 
-    /// From now on every request has this fate.
+    /// Sets the outcome of all further requests.
     pub fn all(&self, fate: Fate) {
         self.rule(move |_| fate.clone());
     }
 
-    /// How many requests there were whose target contains this text.
+    /// Returns the number of requests whose target contains this text.
     pub fn count(&self, text: &str) -> usize {
         let requests = self.requests.lock().unwrap();
         requests
@@ -130,13 +132,13 @@ impl Proxy {
             .count()
     }
 
-    /// Every request so far.
+    /// Returns every request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 }
 
-/// One request of a connection, which then ends.
+/// Serves one request of a connection, then closes it.
 async fn serve(
     mut client: TcpStream,
     upstream: &str,
@@ -209,7 +211,7 @@ async fn serve(
     client.shutdown().await
 }
 
-/// The request with another body.
+/// Returns the request with another body.
 fn with_body(request: &Request, body: String) -> Request {
     let kept = request
         .head
@@ -223,13 +225,13 @@ fn with_body(request: &Request, body: String) -> Request {
     }
 }
 
-/// How many bytes the head of a message has, with the empty line that ends it.
+/// Returns the length of a message's head in bytes, including the empty line that ends it.
 fn head_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     Some(end + 4)
 }
 
-/// The server's answer, which ends with the connection.
+/// Returns the server's response, which ends with the connection.
 async fn forward(upstream: &str, request: &Request) -> std::io::Result<Vec<u8>> {
     let mut server = TcpStream::connect(upstream).await?;
     let message = format!("{}\r\nConnection: close\r\n\r\n{}", request.head, request.body);

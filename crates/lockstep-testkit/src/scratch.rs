@@ -1,4 +1,5 @@
-//! Folders for servers: removed when the value is dropped, and also when the test process dies.
+//! Folders for servers. They are removed when the value is dropped, and also when the test process
+//! is killed.
 
 use std::{
     fs,
@@ -10,7 +11,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{environment, process::remove_at_exit, progress};
 
-/// A folder below the system's temporary folder. With `LOCKSTEP_TEST_KEEP` set it stays, and its path is printed.
+/// A folder below the system's temporary folder. With `LOCKSTEP_TEST_KEEP` it is kept, and its path
+/// is printed.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -18,7 +20,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new, empty folder that only this user may enter.
+    /// Creates an empty folder that only this user can access.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -36,7 +38,7 @@ impl Scratch {
         Ok(Self { path, remover })
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }

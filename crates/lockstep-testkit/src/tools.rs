@@ -1,7 +1,8 @@
-//! The real servers that tests and the demo run, each pinned to one version and kept in a cache outside the repository.
+//! The real servers that tests and the demo run. Each is pinned to one version and kept in a cache
+//! outside the repository.
 //!
-//! [`ensure`] looks in the folder that `KUBEBUILDER_ASSETS` names, then in the cache
-//! (`lockstep/tools/<hash of what defines the tool>/` in the user's cache folder), and builds or fetches what is in
+//! [`ensure`] looks in the folder of `KUBEBUILDER_ASSETS`, then in the cache (`lockstep/tools/<hash
+//! of the tool's definition>/` in the user's cache folder). It builds or downloads what is in
 //! neither. Two processes that need the same tool build it once.
 
 mod go;
@@ -22,26 +23,26 @@ use crate::{environment, progress::Step};
 /// A program that tests or the demo need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tool {
-    /// The store behind the API server.
+    /// The store of the API server.
     Etcd,
-    /// The API server.
+    /// The Kubernetes API server.
     ApiServer,
     /// The controllers: namespaces, garbage collection, service accounts, deployments.
     ControllerManager,
     /// The command-line client.
     Kubectl,
-    /// OpenBao, which speaks Vault's API.
+    /// OpenBao, which implements Vault's API.
     OpenBao,
-    /// moto, which speaks AWS' API.
+    /// moto, which implements AWS' APIs.
     Moto,
-    /// A Python that has Google's clients of Secret Manager and KMS.
+    /// A Python with Google's clients of Secret Manager and KMS.
     GoogleClients,
-    /// PostgreSQL: the database whose accounts OpenBao makes.
+    /// PostgreSQL: the database in which OpenBao creates accounts.
     PostgreSql,
 }
 
 impl Tool {
-    /// Every tool, in the order in which `cargo xtask setup` gets them: what is quick first.
+    /// Every tool, in the order in which `cargo xtask setup` gets them: the fast ones first.
     pub const ALL: [Self; 8] = [
         Self::OpenBao,
         Self::PostgreSql,
@@ -53,7 +54,7 @@ impl Tool {
         Self::Kubectl,
     ];
 
-    /// File name of the program.
+    /// Returns the file name of the program.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -67,7 +68,7 @@ impl Tool {
         }
     }
 
-    /// The version that is built or fetched.
+    /// Returns the version that is built or downloaded.
     pub const fn version(self) -> &'static str {
         match self {
             Self::Etcd => "3.6.8",
@@ -79,7 +80,7 @@ impl Tool {
         }
     }
 
-    /// What getting it from nothing costs, for the person who waits.
+    /// Returns the cost of getting it, for the user who waits.
     const fn announcement(self) -> &'static str {
         match self {
             Self::Etcd => "building etcd 3.6.8, about 1 minute on 2 cores, once",
@@ -116,7 +117,8 @@ enum Source {
 }
 
 impl Source {
-    /// What defines the tool: when any of it changes, so does the tool's folder in the cache.
+    /// Returns everything that defines the tool: any change of it changes the tool's folder in the
+    /// cache.
     fn definition(&self) -> String {
         match self {
             Self::Go(program) => program.definition(),
@@ -134,10 +136,12 @@ impl Source {
     }
 }
 
-/// The program's path; builds or fetches it first when it is missing. Blocks the thread, for minutes when it builds.
+/// Returns the program's path, after building or downloading it if it is missing. Blocks the
+/// thread, for minutes if it builds.
 ///
 /// # Errors
-/// When the cache cannot be written, or the build or download fails; the message ends with the builder's last lines.
+/// When the cache cannot be written, or the build or download fails; the message ends with the last
+/// lines of its output.
 pub fn ensure(tool: Tool) -> Result<PathBuf> {
     if let Some(assets) = environment::get(environment::ASSETS) {
         let path = PathBuf::from(assets).join(tool.name());
@@ -161,7 +165,7 @@ pub fn ensure(tool: Tool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// [`ensure`] for async callers.
+/// Calls [`ensure`] without blocking the async runtime.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -180,7 +184,7 @@ fn make(tool: Tool, source: &Source, folder: &Path, path: &Path) -> Result<()> {
     let mut step = Step::begin(tool.announcement());
     match source.make(work.path(), &mut step) {
         Ok(made) => {
-            // What the program needs beside itself is in place before it is.
+            // The files that the program needs are moved into place before the program.
             let beside = work.path().join(packages::FOLDER);
             if beside.is_dir() {
                 let place = folder.join(packages::FOLDER);
@@ -200,7 +204,7 @@ fn make(tool: Tool, source: &Source, folder: &Path, path: &Path) -> Result<()> {
     }
 }
 
-/// Sixteen hexadecimal digits are enough to tell versions apart.
+/// Sixteen hexadecimal digits are enough to distinguish versions.
 fn short_hash(definition: &str) -> String {
     Sha256::digest(definition.as_bytes())
         .iter()
@@ -208,7 +212,8 @@ fn short_hash(definition: &str) -> String {
         .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
-/// Held while one process builds a tool; the operating system releases it when the process dies.
+/// A lock that is held while one process builds a tool. The operating system releases it when the
+/// process ends.
 struct Lock {
     _file: File,
 }
@@ -240,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tools_with_different_definitions_have_folders_of_their_own() {
+    fn tools_with_different_definitions_have_separate_folders() {
         let kubernetes = short_hash(&Tool::ApiServer.source().definition());
         assert_eq!(kubernetes, short_hash(&Tool::Kubectl.source().definition()));
         let folders: BTreeSet<_> = Tool::ALL
@@ -255,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_versions_are_the_pinned_ones() {
+    fn announced_versions_match_the_pinned_ones() {
         assert!(
             go::ETCD
                 .definition()

@@ -1,4 +1,5 @@
-//! The stand-in for AWS refuses what AWS would refuse, with AWS' own error codes, and its troubles are what they say.
+//! The stand-in for AWS rejects what AWS would reject, with AWS' own error codes, and its faults
+//! work as described.
 
 use std::{panic::catch_unwind, time::Duration};
 
@@ -8,10 +9,10 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/shop";
-/// An access key whose signatures nobody checks.
+/// An access key whose signatures are not checked.
 const ANYBODY: &str = "AKIAANYBODY";
 
-/// Somebody with plain HTTP.
+/// A caller over plain HTTP.
 struct Caller<'a> {
     aws: &'a Aws,
     http: reqwest::Client,
@@ -30,7 +31,7 @@ impl<'a> Caller<'a> {
         })
     }
 
-    /// One that signs with this key, and with a signature that is none.
+    /// Creates a caller with this key and an invalid signature.
     fn of(aws: &'a Aws, key: &str) -> Result<Self> {
         let scope = format!("{key}/20261126/{REGION}/service/aws4_request");
         let text = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
@@ -53,14 +54,14 @@ impl<'a> Caller<'a> {
         Ok(request.body(body.to_string()).send().await?)
     }
 
-    /// The answer to what must be answered.
+    /// Returns the response to a call that must succeed.
     async fn answer(&self, target: &str, body: Value) -> Result<Value> {
         let answer = self.call(target, &body).await?;
         assert_eq!(answer.status(), StatusCode::OK, "{target} {body}");
         Ok(answer.json().await?)
     }
 
-    /// The error code of what must be refused; its text is one that no reader may show.
+    /// Returns the error code of a call that must fail. Its text is one that no reader may show.
     async fn code(&self, target: &str, body: Value) -> Result<String> {
         let answer = self.call(target, &body).await?;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{target} {body}");
@@ -70,14 +71,14 @@ impl<'a> Caller<'a> {
         Ok(answer["__type"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Asks the token service: status and XML.
+    /// Calls the token service and returns status and XML.
     async fn sts(&self, form: &str) -> Result<(StatusCode, String)> {
         let answer = self.request().body(form.to_owned()).send().await?;
         Ok((answer.status(), answer.text().await?))
     }
 }
 
-/// What stands in an element of XML.
+/// Returns the text of an XML element.
 fn element<'a>(xml: &'a str, name: &str) -> Result<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>")).context("it begins")?;
     let (text, _) = rest.split_once(&format!("</{name}>")).context("it ends")?;
@@ -99,7 +100,7 @@ async fn stocked() -> Result<Aws> {
 }
 
 #[tokio::test]
-async fn a_batch_takes_twenty_ids_and_no_more() -> Result<()> {
+async fn batch_accepts_at_most_twenty_ids() -> Result<()> {
     let (aws, target) = (stocked().await?, "secretsmanager.BatchGetSecretValue");
     let caller = Caller::of(&aws, ANYBODY)?;
     let answer = caller
@@ -116,7 +117,7 @@ async fn a_batch_takes_twenty_ids_and_no_more() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_takes_ten_names_of_parameters_and_no_more() -> Result<()> {
+async fn call_accepts_at_most_ten_parameter_names() -> Result<()> {
     let (aws, target) = (stocked().await?, "AmazonSSM.GetParameters");
     let caller = Caller::of(&aws, ANYBODY)?;
     let answer = caller.answer(target, json!({ "Names": names(10) })).await?;
@@ -129,7 +130,7 @@ async fn a_call_takes_ten_names_of_parameters_and_no_more() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pages_have_a_size_and_a_token_that_must_be_one_that_was_given() -> Result<()> {
+async fn pages_have_a_size_and_reject_unknown_tokens() -> Result<()> {
     let aws = stocked().await?;
     let caller = Caller::of(&aws, ANYBODY)?;
     let services = [
@@ -181,7 +182,7 @@ async fn pages_have_a_size_and_a_token_that_must_be_one_that_was_given() -> Resu
 }
 
 #[tokio::test]
-async fn who_signs_with_nothing_or_with_what_is_not_good_is_refused() -> Result<()> {
+async fn missing_or_invalid_signature_is_rejected() -> Result<()> {
     let aws = stocked().await?;
     let incomplete =
         format!("AWS4-HMAC-SHA256 Credential={ACCESS_KEY_ID}/20261126/{REGION}/service/aws4_request");
@@ -223,7 +224,7 @@ async fn who_signs_with_nothing_or_with_what_is_not_good_is_refused() -> Result<
 }
 
 #[tokio::test]
-async fn a_session_needs_its_token_and_its_secret_and_ends() -> Result<()> {
+async fn session_needs_its_token_and_secret_and_expires() -> Result<()> {
     let (aws, target) = (stocked().await?, "secretsmanager.GetSecretValue");
     let anybody = Caller::of(&aws, ANYBODY)?;
     let session = async || -> Result<Caller<'_>> {
@@ -235,7 +236,7 @@ async fn a_session_needs_its_token_and_its_secret_and_ends() -> Result<()> {
     };
     let request = json!({ "SecretId": "/shop/0" });
     let mut caller = session().await?;
-    // the key and the token are known, and the signature is not one of its secret
+    // The key and the token are known, but the signature is not made with the secret.
     assert_eq!(
         caller.code(target, request.clone()).await?,
         "InvalidSignatureException"
@@ -256,9 +257,10 @@ async fn a_session_needs_its_token_and_its_secret_and_ends() -> Result<()> {
     Ok(())
 }
 
-/// Values are put by the test itself and not over HTTP, so what the service would not store is the test's own fault.
+/// The test itself adds values, not over HTTP, so a value that the service would not store is a
+/// mistake in the test.
 #[tokio::test]
-async fn a_value_that_the_service_would_not_store_fails_the_test_unless_it_asks_for_a_lie() -> Result<()> {
+async fn oversized_value_fails_the_test_unless_requested() -> Result<()> {
     let (aws, target) = (stocked().await?, "secretsmanager.GetSecretValue");
     let caller = Caller::of(&aws, ANYBODY)?;
     let (largest, larger) = ("x".repeat(65_536), "x".repeat(65_537));
@@ -281,7 +283,7 @@ async fn a_value_that_the_service_would_not_store_fails_the_test_unless_it_asks_
 }
 
 #[tokio::test]
-async fn every_trouble_is_what_it_says() -> Result<()> {
+async fn every_fault_works_as_described() -> Result<()> {
     let (aws, target) = (stocked().await?, "secretsmanager.BatchGetSecretValue");
     let caller = Caller::of(&aws, ANYBODY)?;
     let request = json!({ "SecretIdList": names(4) });

@@ -1,4 +1,4 @@
-//! The control plane harness, tried for real.
+//! Tests the control plane harness with real servers.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ fn password(secret: &Secret) -> Option<&[u8]> {
 }
 
 #[tokio::test]
-async fn a_secret_survives_a_restart_of_the_api_server() -> Result<()> {
+async fn secret_survives_a_restart_of_the_api_server() -> Result<()> {
     let plane = ControlPlane::start().await?;
     plane.install_crds().await?;
     let namespace = plane.namespace("restart").await?;
@@ -51,7 +51,7 @@ async fn a_secret_survives_a_restart_of_the_api_server() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_shared_control_plane_serves_the_custom_resources_to_kubectl() -> Result<()> {
+async fn shared_control_plane_serves_custom_resources_to_kubectl() -> Result<()> {
     let plane = shared().await?;
     let kubectl = lockstep_testkit::tools::ensure_async(lockstep_testkit::tools::Tool::Kubectl).await?;
     let output = Command::new(kubectl)
@@ -78,7 +78,7 @@ async fn the_shared_control_plane_serves_the_custom_resources_to_kubectl() -> Re
 }
 
 #[tokio::test]
-async fn a_service_account_has_its_own_rights_alone() -> Result<()> {
+async fn service_account_has_only_its_own_permissions() -> Result<()> {
     let plane = shared().await?;
     let namespace = plane.namespace("account").await?;
     let nobody = plane.client_for_service_account(&namespace, "nobody").await?;
@@ -129,7 +129,7 @@ async fn owned_objects_are_collected() -> Result<()> {
 }
 
 #[tokio::test]
-async fn namespaces_are_fresh_and_carry_their_labels() -> Result<()> {
+async fn namespaces_are_new_and_have_their_labels() -> Result<()> {
     let plane = shared().await?;
     let first = plane.namespace("same").await?;
     let second = plane.labelled_namespace("same", &[("team", "shop")]).await?;

@@ -1,4 +1,5 @@
-//! The stand-in for Google Cloud: Google's own clients pass against it, and its troubles are what they say.
+//! The stand-in for Google Cloud: Google's own clients pass against it, and its faults work as
+//! described.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +17,7 @@ use tokio::process::Command;
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/google/clients.py");
 const SUBJECT: &str = "system:serviceaccount:shop:lockstep";
 
-/// A ServiceAccount's token as a cluster writes it; nobody checks the signature.
+/// Creates a ServiceAccount's token in the format of a cluster. Its signature is not checked.
 fn subject_token(audience: &str) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({ "aud": [audience], "sub": SUBJECT, "exp": 4_000_000_000_u64 });
@@ -24,7 +25,7 @@ fn subject_token(audience: &str) -> String {
 }
 
 #[tokio::test]
-async fn googles_own_clients_pass() -> Result<()> {
+async fn google_clients_pass() -> Result<()> {
     let program = ensure_async(Tool::GoogleClients).await?;
     let gcp = Gcp::start().await?;
     gcp.put_secret("aliased", "behind an alias");
@@ -72,7 +73,7 @@ async fn googles_own_clients_pass() -> Result<()> {
     let steps: Vec<&str> = said.lines().collect();
     assert_eq!(steps.len(), 11, "{said}");
 
-    // the clients did what their steps say, over every way to a token
+    // The clients did what their steps describe, with every way to get a token.
     for action in [
         "ExchangeJwt",
         "ExchangeToken",
@@ -88,7 +89,7 @@ async fn googles_own_clients_pass() -> Result<()> {
     Ok(())
 }
 
-/// A caller that has a token, or none.
+/// A caller with or without a token.
 struct Caller<'a> {
     gcp: &'a Gcp,
     http: reqwest::Client,
@@ -96,7 +97,7 @@ struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// One with a token of the metadata server's.
+    /// Creates a caller with a token of the metadata server.
     async fn of_node(gcp: &'a Gcp) -> Result<Self> {
         let mut caller = Self::without_token(gcp)?;
         caller.log_in().await?;
@@ -153,7 +154,8 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Asserts an error as Google writes it, whose text no reader may show; the reason of its `ErrorInfo`.
+/// Asserts an error in Google's format, whose text no reader may show, and returns the reason of
+/// its `ErrorInfo`.
 async fn error(answer: Response, code: u16, status: &str) -> Result<Option<String>> {
     assert_eq!(answer.status().as_u16(), code);
     let answer: Value = answer.json().await?;
@@ -171,7 +173,7 @@ async fn value(answer: Response) -> Result<Value> {
 }
 
 #[tokio::test]
-async fn every_trouble_is_what_it_says() -> Result<()> {
+async fn every_fault_works_as_described() -> Result<()> {
     let gcp = Gcp::start().await?;
     gcp.put_secret("shop", "value");
     let caller = Caller::of_node(&gcp).await?;
@@ -232,7 +234,7 @@ async fn every_trouble_is_what_it_says() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_end_and_are_revoked_and_must_be_there() -> Result<()> {
+async fn tokens_are_required_expire_and_can_be_revoked() -> Result<()> {
     let gcp = Gcp::start().await?;
     gcp.put_secret("shop", "value");
     let mut caller = Caller::without_token(&gcp)?;
@@ -257,7 +259,7 @@ async fn tokens_end_and_are_revoked_and_must_be_there() -> Result<()> {
     caller.log_in().await?;
     value(caller.access("shop").await?).await?;
 
-    // without its header, the metadata server says nothing
+    // Without its header, the metadata server returns nothing.
     let path = "computeMetadata/v1/instance/service-accounts/default/token";
     let answer = caller
         .http
@@ -269,7 +271,7 @@ async fn tokens_end_and_are_revoked_and_must_be_there() -> Result<()> {
 }
 
 #[tokio::test]
-async fn rights_are_of_methods_permissions_names_and_identities() -> Result<()> {
+async fn denials_apply_to_methods_permissions_names_and_identities() -> Result<()> {
     let gcp = Gcp::start().await?;
     let key = gcp.add_kms_key("app");
     for name in ["shop", "bank"] {
@@ -340,7 +342,7 @@ async fn calls_are_counted_by_action_and_identity() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tokens_of_gkes_federation_have_its_audiences() -> Result<()> {
+async fn gke_federation_tokens_require_its_audiences() -> Result<()> {
     let gcp = Gcp::start().await?;
     gcp.put_secret("shop", "value");
     gcp.trust_subject(SUBJECT);
@@ -380,7 +382,7 @@ async fn tokens_of_gkes_federation_have_its_audiences() -> Result<()> {
         1
     );
 
-    // it may act as a service account only where that was allowed
+    // It may impersonate a service account only if that was allowed.
     let path = format!(
         "v1/projects/-/serviceAccounts/{}:generateAccessToken",
         gcp::SERVICE_ACCOUNT

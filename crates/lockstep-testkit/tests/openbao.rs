@@ -1,4 +1,4 @@
-//! The OpenBao harness, tried for real.
+//! Tests the OpenBao harness with a real server.
 
 use anyhow::Result;
 use lockstep_testkit::OpenBao;
@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
-async fn values_are_written_read_and_survive_a_restart() -> Result<()> {
+async fn values_are_written_and_survive_a_restart() -> Result<()> {
     let bao = OpenBao::start().await?;
     assert_eq!(
         bao.put_kv2("shop/database", json!({ "password": "first" }))
@@ -35,7 +35,7 @@ async fn values_are_written_read_and_survive_a_restart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_sealed_or_stopped_server_serves_nothing_until_it_is_back() -> Result<()> {
+async fn sealed_or_stopped_server_serves_nothing_until_it_is_back() -> Result<()> {
     let bao = OpenBao::start().await?;
     bao.put_kv2("shop/database", json!({ "password": "first" }))
         .await?;
@@ -55,7 +55,7 @@ async fn a_sealed_or_stopped_server_serves_nothing_until_it_is_back() -> Result<
 }
 
 #[tokio::test]
-async fn a_token_reads_what_its_policy_says_and_nothing_else() -> Result<()> {
+async fn token_reads_only_what_its_policy_allows() -> Result<()> {
     let bao = OpenBao::start().await?;
     bao.put_kv2("shop/database", json!({ "password": "first" }))
         .await?;
@@ -75,7 +75,7 @@ async fn a_token_reads_what_its_policy_says_and_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_certificate_logs_in_over_tls() -> Result<()> {
+async fn client_certificate_logs_in_over_tls() -> Result<()> {
     let bao = OpenBao::builder().tls().start().await?;
     assert!(bao.address().starts_with("https://"));
     let authority = bao.authority().expect("a server with TLS has an authority");

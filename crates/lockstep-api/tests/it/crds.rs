@@ -61,7 +61,7 @@ fn every_field_has_a_description() {
 }
 
 #[test]
-fn each_is_small_enough_for_client_side_apply() {
+fn every_crd_is_small_enough_for_client_side_apply() {
     for crd in lockstep_api::crd::all() {
         let bytes = serde_json::to_vec(&crd).expect("JSON").len();
         assert!(bytes < MAX_BYTES, "{} has {bytes} bytes", crd.spec.names.kind);
@@ -69,7 +69,7 @@ fn each_is_small_enough_for_client_side_apply() {
 }
 
 #[test]
-fn short_names_categories_and_columns_are_those_of_the_documentation() {
+fn names_categories_and_columns_match_the_documentation() {
     let told: Vec<_> = lockstep_api::crd::all()
         .into_iter()
         .map(|crd| {
@@ -105,7 +105,7 @@ fn short_names_categories_and_columns_are_those_of_the_documentation() {
 }
 
 #[test]
-fn a_list_shows_what_people_look_for() {
+fn printer_columns_are_as_documented() {
     for crd in lockstep_api::crd::all() {
         let columns = crd.spec.versions[0].additional_printer_columns.clone();
         let columns: Vec<_> = columns
@@ -122,7 +122,7 @@ fn a_list_shows_what_people_look_for() {
 }
 
 #[test]
-fn the_folder_crds_holds_what_the_types_say() {
+fn crds_folder_matches_the_types() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
     let mut kept = Vec::new();
     for entry in std::fs::read_dir(&folder).expect("crds/") {

@@ -102,7 +102,7 @@ fn unbounded_names(schema: &Value, path: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_name_of_an_object_has_a_pattern_and_a_bound() {
+fn every_object_name_has_a_pattern_and_a_maximum_length() {
     for (kind, schema) in schemas() {
         let mut found = Vec::new();
         unbounded_names(&schema, "spec", &mut found);
@@ -111,7 +111,7 @@ fn every_name_of_an_object_has_a_pattern_and_a_bound() {
 }
 
 #[test]
-fn every_row_is_taken_or_refused_as_it_says() {
+fn every_row_is_accepted_or_rejected_as_listed() {
     let schemas = schemas();
     for row in rows() {
         if row.pattern {
@@ -157,7 +157,7 @@ fn messages(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_rule_refuses_a_row() {
+fn every_rule_rejects_at_least_one_row() {
     for crd in crd::all() {
         let kind = crd.spec.names.kind.clone();
         let mut rules = BTreeSet::new();

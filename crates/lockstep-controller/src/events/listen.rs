@@ -10,31 +10,32 @@ use tokio::{
 use super::{Doing, lock};
 use crate::{context::Shared, metrics::EventMetrics};
 
-/// How long a source that fails is left alone at most.
+/// Maximum backoff after failures of a source.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How long one call may take: longer than any source waits for a message.
+/// Timeout of one receive call. It is longer than any source waits for a message.
 const RECEIVE_DEADLINE: Duration = Duration::from_secs(90);
-/// How long an acknowledgement may take.
+/// Timeout of an acknowledgement.
 const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long acknowledgements are collected, so that several go out with one call.
+/// How long acknowledgements are collected, so that one call covers several.
 const COLLECT: Duration = Duration::from_millis(50);
-/// The pause before a client is asked again that has no events.
+/// Delay before a client without events is asked again.
 const PAUSE_WITHOUT: Duration = Duration::from_secs(5);
-/// A source that tells nothing that concerns anybody is asked no more often than this. With the most messages that a call
-/// takes, that is some two hundred a second of SQS, and two thousand of Pub/Sub.
+/// Minimum interval between two calls if the last messages concerned no object. With the maximum
+/// number of messages per call, that is about 200 messages per second from SQS and 2,000 from
+/// Pub/Sub.
 const PACE: Duration = Duration::from_millis(50);
-/// A source is not asked for more while so many of its messages wait to be acknowledged. It is also how many are
-/// acknowledged together.
+/// Maximum number of messages that wait to be acknowledged before receiving pauses. It is also the
+/// maximum size of one acknowledgement.
 const MOST_DONE: usize = 1_000;
 
-/// Starts a listener for each store that has events. Ends the listeners of stores that no longer have events, and of stores
-/// that changed.
+/// Starts a listener for each store that has events. Ends the listeners of stores that no longer
+/// have events, and of stores that changed.
 pub(crate) fn follow(shared: &Arc<Shared>) {
     let events = &shared.events;
     let wanted = || shared.index().listening();
     events.follow_wanted(wanted, |store, token, done| {
         let (shared, mut listed, scopes) = (shared.clone(), events.listed.subscribe(), events.scopes);
-        // created under the lock that `Events::forget` takes, so that no series outlives the store
+        // Created under the lock that `Events::forget` takes, so that no series outlives the store.
         let metrics = shared.metrics.events.get(&[&store.label()]);
         events.tasks.spawn("store events", token, async move {
             if listed.wait_for(|listed| listed.len() >= scopes).await.is_ok() {
@@ -50,7 +51,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, 
     loop {
         metrics.listening.set(0);
         let Err(error) = hear(shared, store, metrics, done, &mut attempt).await else {
-            // the provider knows no such events, or the client is an older one, which the next one replaces
+            // The provider does not support these events, or the client is about to be replaced.
             sleep(PAUSE_WITHOUT).await;
             continue;
         };
@@ -72,7 +73,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, 
     }
 }
 
-/// Listens until something fails.
+/// Receives messages until something fails.
 async fn hear(
     shared: &Arc<Shared>,
     store: &StoreKey,
@@ -100,7 +101,8 @@ async fn receive(
     loop {
         let done = || lock(&shared.events.pending).count_receipts(store);
         let messages = pace.receive(source, done).await?;
-        // a connection that was made says nothing yet: one that ends at once is made ever more seldom
+        // A new connection alone does not reset the backoff: a connection that closes at once is
+        // retried with growing delays.
         if messages.is_empty() || messages.iter().any(|message| message.kind != EventKind::Anything) {
             *attempt = 0;
         }
@@ -115,17 +117,19 @@ async fn receive(
     }
 }
 
-/// How a source is asked: not for more than is dealt with, and not as fast as it can say nothing of interest.
+/// Limits how often a source is called: not while too many messages wait, and not faster than
+/// [`PACE`] while its messages concern no object.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When it was asked last.
+    /// When it was last called.
     asked: Option<Instant>,
-    /// Whether what it told then concerns somebody.
+    /// Whether the messages of that call concerned an object.
     concerned: bool,
 }
 
 impl Pace {
-    /// Waits until it is time, and receives. `done`: how many messages wait to be acknowledged.
+    /// Waits until the next call is due, and receives. `done` is the number of messages that wait
+    /// to be acknowledged.
     async fn receive(
         &mut self,
         source: &dyn EventSource,
@@ -141,14 +145,14 @@ impl Pace {
         self.concerned = false;
         let messages = match timeout(RECEIVE_DEADLINE, source.receive()).await {
             Ok(messages) => messages?,
-            // the connection may be dead; a new call makes a new one
+            // The connection may be dead. A new call opens another one.
             Err(_) => Vec::new(),
         };
         Ok(messages.into_iter().map(Message::bounded).collect())
     }
 }
 
-/// Wakes who is concerned by a message, after it is noted that they are; answers whether anybody was woken.
+/// Records which objects a message concerns, then wakes them. Returns whether any object was woken.
 fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &Message) -> bool {
     let objects = match &message.kind {
         EventKind::Anything => shared.index().dependents(store),
@@ -200,7 +204,8 @@ fn note(
     let (woken, stores) = {
         let mut pending = lock(&shared.events.pending);
         let woken = pending.add(store, &message.id, receipt, hint, objects);
-        // at once: a sync that begins after it deals with the message, and must not read what was asked before
+        // Recorded before waking: a sync that starts after this handles the message, and must not
+        // use an older read.
         pending.wake(&woken, Instant::now().into_std());
         shared
             .metrics
@@ -213,7 +218,7 @@ fn note(
     woken
 }
 
-/// Acknowledges what is dealt with, as it is.
+/// Acknowledges handled messages as they become available.
 async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource, done: &Notify) {
     loop {
         done.notified().await;
@@ -244,7 +249,8 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
                 }
                 Ok(Err(error)) => {
                     tracing::warn!(store = %store, kind = error.kind.label(), %error, "messages could not be acknowledged");
-                    // without the right, each message comes again until it may be acknowledged
+                    // Without the permission, each message is delivered again until it can be
+                    // acknowledged.
                     if error.kind == lockstep_provider::ErrorKind::PermissionDenied {
                         let trouble = format!("events are heard, and come again and again: {error}");
                         if shared
@@ -272,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    /// A source that always has the same message, and tells it at once.
+    /// A source that returns the same message at once on every call.
     #[derive(Debug)]
     struct Flood {
         kind: EventKind,
@@ -292,7 +298,7 @@ mod tests {
     impl EventSource for Flood {
         async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
             self.asked.fetch_add(1, Ordering::Relaxed);
-            // every call of a service takes a moment
+            // Calls of a real service are not instant.
             sleep(Duration::from_millis(1)).await;
             Ok(vec![Message {
                 id: "1".to_owned(),
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_tells_nothing_of_interest_is_asked_at_a_pace_and_another_as_fast_as_it_tells() {
+    async fn only_sources_without_relevant_messages_are_throttled() {
         for (concerned, at_least, at_most) in [(false, 20, 21), (true, 900, 1_001)] {
             let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
             let asking = async {
@@ -324,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_is_not_asked_for_more_while_too_much_waits_to_be_acknowledged() {
+    async fn receiving_pauses_while_too_many_messages_are_unacknowledged() {
         let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
         let waiting = AtomicUsize::new(MOST_DONE);
         let done = || waiting.load(Ordering::Relaxed);
@@ -336,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_no_service_would_tell_comes_in_as_malformed() {
+    async fn oversized_messages_are_counted_as_malformed() {
         let source = Flood::of(EventKind::Changed(vec!["k".repeat(LONGEST_NAME + 1)]));
         let messages = Pace::default().receive(&source, || 0).await.unwrap();
         assert_eq!(messages[0].kind, EventKind::Malformed);

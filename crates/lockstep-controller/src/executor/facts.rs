@@ -27,7 +27,8 @@ impl Executor {
         )
     }
 
-    /// Returns the next step; `None` if the watch is about to deliver a newer version of the object.
+    /// Returns the next step; `None` if the watch is about to deliver a newer version of the
+    /// object.
     pub(super) fn decide(&self) -> Option<Step> {
         let shared = &self.shared;
         shared.objects.with(&self.key, &self.uid, |tracked| {

@@ -1,4 +1,5 @@
-//! Who this process is to the API server, so that what it advises and what it proves are about the right account.
+//! The account of this process at the API server. Advice and proofs must be about the right
+//! account.
 
 use std::time::Duration;
 
@@ -10,22 +11,23 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// The ServiceAccount that `deploy/kustomize/base` installs.
 const INSTALLED: &str = "lockstep";
 
-/// The account that the API server sees.
+/// The account as the API server identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Account {
-    /// A ServiceAccount: the rule.
+    /// A ServiceAccount, which is the normal case.
     ServiceAccount {
-        /// Its namespace.
+        /// The namespace of the ServiceAccount.
         namespace: String,
-        /// Its name.
+        /// The name of the ServiceAccount.
         name: String,
     },
-    /// A person or a certificate, when the operator runs outside of a cluster.
+    /// A user or a client certificate, if the operator runs outside of a cluster.
     User(String),
 }
 
 impl Account {
-    /// The account that `deploy/kustomize/base` installs: the answer where the API server does not say.
+    /// Returns the account that `deploy/kustomize/base` installs. It is the default if the API
+    /// server does not return the account.
     pub fn installed(operator_namespace: &str) -> Self {
         Self::ServiceAccount {
             namespace: operator_namespace.to_owned(),
@@ -33,7 +35,7 @@ impl Account {
         }
     }
 
-    /// The account of a user name, as the API server has it.
+    /// Parses a user name of the API server.
     pub fn of(user: &str) -> Self {
         match user
             .strip_prefix("system:serviceaccount:")
@@ -47,8 +49,8 @@ impl Account {
         }
     }
 
-    /// Asks the API server. Everybody may, unless the cluster took that right away; then it is taken to be the account
-    /// that is installed.
+    /// Asks the API server for the account. Every account may do so unless the cluster revoked that
+    /// right; then the installed account is assumed.
     pub async fn ask(client: &Client, operator_namespace: &str) -> Self {
         let api: Api<SelfSubjectReview> = Api::all(client.clone());
         let parameters = PostParams::default();
@@ -66,7 +68,8 @@ impl Account {
         }
     }
 
-    /// Namespace and name of the operator's ServiceAccount: its own, or the installed one where it runs as a user.
+    /// Returns namespace and name of the operator's ServiceAccount: its own, or the installed one
+    /// if it runs as a user.
     pub fn service_account(&self, operator_namespace: &str) -> (String, String) {
         match self {
             Self::ServiceAccount { namespace, name } => (namespace.clone(), name.clone()),
@@ -74,7 +77,7 @@ impl Account {
         }
     }
 
-    /// The option of `kubectl create rolebinding` that names it.
+    /// Returns the option of `kubectl create rolebinding` for this account.
     pub fn kubectl_option(&self) -> String {
         match self {
             Self::ServiceAccount { namespace, name } => {
@@ -90,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accounts_are_named_as_kubectl_wants_them() {
+    fn accounts_become_kubectl_options() {
         for (user, option) in [
             (
                 "system:serviceaccount:lockstep-system:lockstep",

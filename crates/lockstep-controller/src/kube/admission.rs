@@ -1,4 +1,5 @@
-//! The proof that the admission policies work: what they must refuse is tried, as a dry run, and must be refused.
+//! Proves that the admission policies are enforced: sends requests that they must deny, as dry
+//! runs.
 
 use std::{
     collections::BTreeMap,
@@ -18,34 +19,35 @@ use serde_json::json;
 
 use crate::kube::tokens;
 
-/// The name that is tried; it never comes to exist.
+/// The name in the forbidden requests. No object with this name is ever created.
 pub const SELF_TEST_NAME: &str = "lockstep-admission-self-test";
 
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a self-test found.
+/// The result of a self-test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The policy refused, as it must.
+    /// The policy denied the request.
     Enforced,
-    /// The API server would have let it through: the policy is missing or not bound to this account.
+    /// The API server would have allowed the request: the policy is missing or not bound to this
+    /// account.
     Open,
-    /// It could not be found out: why, without the server's text.
+    /// The self-test was inconclusive, for this reason. The text of the server is not included.
     Unknown(&'static str),
 }
 
-/// Why nothing is proven of a policy.
+/// The reason why a policy is not proven.
 #[derive(Debug)]
 pub(crate) enum Unproven {
-    /// The API server would have let it through.
+    /// The API server would have allowed the request.
     Open,
-    /// It answered something else.
+    /// The API server returned another error.
     Failed(kube::Error),
-    /// It did not answer in time.
+    /// The API server did not respond in time.
     TimedOut,
 }
 
-/// Tries, as a dry run, what a policy must refuse.
+/// Sends a dry run of a request that a policy must deny.
 async fn attempted(policy: &str, attempt: impl Future<Output = kube::Result<()>>) -> Result<(), Unproven> {
     match tokio::time::timeout(TIMEOUT, attempt).await {
         Ok(Ok(())) => Err(Unproven::Open),
@@ -76,10 +78,11 @@ impl From<Result<(), Unproven>> for Verdict {
     }
 }
 
-/// How long a proof of a policy holds.
+/// How long a proof of a policy is valid.
 const PROOF_LASTS: Duration = Duration::from_secs(600);
 
-/// The proofs of a policy that is tried before what it guards is used, place by place.
+/// The proofs of a policy, by location. The policy is tested before the right that it restricts is
+/// used.
 #[derive(Debug)]
 pub(crate) struct Proofs<K> {
     policy: &'static str,
@@ -88,7 +91,7 @@ pub(crate) struct Proofs<K> {
 }
 
 impl<K: Ord> Proofs<K> {
-    /// `unguarded`: nothing has to be proven.
+    /// Creates an empty set of proofs. With `unguarded`, nothing has to be proven.
     pub(crate) const fn new(policy: &'static str, unguarded: bool) -> Self {
         Self {
             policy,
@@ -97,10 +100,11 @@ impl<K: Ord> Proofs<K> {
         }
     }
 
-    /// Makes the attempt, a dry run of what the policy must refuse, where the last proof for that place is too old.
+    /// Makes the attempt, a dry run that the policy must deny, if the last proof for this location
+    /// has expired.
     ///
     /// # Errors
-    /// Why nothing is proven.
+    /// The reason why the policy is not proven.
     pub(crate) async fn prove(
         &self,
         place: K,
@@ -118,28 +122,30 @@ impl<K: Ord> Proofs<K> {
         }
         attempted(self.policy, attempt).await?;
         let mut proven = lock();
-        // those of places that are gone
+        // Drop expired proofs, including those of deleted locations.
         proven.retain(|_, at| holds(*at));
         proven.insert(place, now);
         Ok(())
     }
 }
 
-/// The proof that the operator changes nothing of a SyncedSecret but its finalizer. It is tried on a SyncedSecret that is there, and
-/// before a credential is made: nothing else needs the right.
+/// Proves that the operator can change only the finalizer of a SyncedSecret. The test uses an
+/// existing SyncedSecret and runs before a credential is issued, because nothing else needs the
+/// right.
 #[derive(Debug)]
 pub struct LeaseProof(Proofs<()>);
 
 impl LeaseProof {
-    /// `unguarded`: make credentials also where no policy holds the operator.
+    /// Creates an empty proof. With `unguarded`, credentials are issued even if no policy restricts
+    /// the operator.
     pub const fn new(unguarded: bool) -> Self {
         Self(Proofs::new("lockstep-leases", unguarded))
     }
 
-    /// Tries, as a dry run, to give a SyncedSecret a label.
+    /// Tries to add a label to a SyncedSecret, as a dry run.
     ///
     /// # Errors
-    /// Why nothing is proven.
+    /// The reason why the policy is not proven.
     pub async fn prove(
         &self,
         client: &Client,
@@ -177,7 +183,7 @@ pub async fn secrets(client: &Client, namespace: &str) -> Verdict {
     attempted("lockstep-secrets", attempt).await.into()
 }
 
-/// Asks for a token of the operator's own account, for an audience that is on no list, as a dry run.
+/// Requests a token of the operator's own account for an audience that is on no list, as a dry run.
 pub async fn token_requests(client: &Client, namespace: &str, service_account: &str) -> Verdict {
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = tokens::request(SELF_TEST_NAME);

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_kubernetes_are_sent_or_shown_in_commands() {
+    fn only_valid_names_are_sent_or_shown_in_commands() {
         assert!(NamespaceCredentials::check_name("Secret", "vault-token.v1").is_ok());
         for hostile in [
             "x; rm -rf ~",

@@ -1,4 +1,4 @@
-//! The one way to the API server: who the operator is there, what it may do, and its requests.
+//! Access to the API server: the operator's account, its permissions and its requests.
 
 pub mod access;
 pub mod account;

@@ -1,10 +1,10 @@
-//! What all requests to the API server share: their deadlines, and the kinds of their errors.
+//! Timeouts and error kinds of all requests to the API server.
 
 use std::time::Duration;
 
 use kube::Error;
 
-/// Makes the API server answer with metadata only.
+/// The media type that makes the API server return metadata only.
 pub(crate) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Timeout of a request that writes.
@@ -44,7 +44,7 @@ impl ErrorKind {
     }
 }
 
-/// Bounds the time of a request. A late answer is an error without a response.
+/// Limits the time of a request. A late response is an error without a response.
 pub(crate) async fn bounded<T>(
     timeout: Duration,
     request: impl Future<Output = kube::Result<T>>,
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_have_kinds_by_their_code() {
+    fn status_code_determines_the_error_kind() {
         let rows = [
             (400, ErrorKind::Invalid),
             (401, ErrorKind::Unavailable),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn late_answer_is_no_answer() {
+    async fn late_response_counts_as_no_response() {
         let late = bounded(READ_TIMEOUT, std::future::pending::<kube::Result<()>>()).await;
         assert_eq!(ErrorKind::of(&late.unwrap_err()), ErrorKind::Unavailable);
     }

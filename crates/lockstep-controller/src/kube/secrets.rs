@@ -1,4 +1,4 @@
-//! Writes Secrets without being able to read them. Every answer is metadata only.
+//! Writes Secrets without permission to read them. Every response contains only metadata.
 //!
 //! [`lockstep_core::reconcile`] decides which requests a write needs; this module sends them.
 
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::manifest::{Base64Data, Manifest};
 
-/// Writes Secrets.
+/// Writes Secrets with the permissions of one account.
 #[derive(Clone)]
 pub struct SecretWriter {
     client: Client,
@@ -68,7 +68,7 @@ fn unbuildable(_: impl std::error::Error) -> ApiError {
 }
 
 impl SecretWriter {
-    /// Writes with `client` as `account`.
+    /// Creates a writer that uses `client` as `account`.
     pub const fn new(client: Client, account: Arc<Account>) -> Self {
         Self { client, account }
     }
@@ -128,14 +128,15 @@ impl SecretWriter {
         }
     }
 
-    /// A dry-run replacement that the admission policy allows only on a Secret of this SyncedSecret. It sends no type, so that the
-    /// stored one is kept, and no value.
+    /// A dry-run replacement that the admission policy allows only on a Secret of this
+    /// SyncedSecret. It sends no type, so that the stored one is kept, and no value.
     async fn claim(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
         let claim = [(annotation::OWNER, owner.name), (annotation::CLAIM, owner.name)];
         self.rehearse_replacement(owner, &claim).await
     }
 
-    /// A dry-run replacement in the name of an owner that cannot exist: the policy refuses it, if it is enforced for this Secret.
+    /// A dry-run replacement in the name of an owner that cannot exist. The policy denies it if it
+    /// is enforced for this Secret.
     async fn prove(&self, owner: &Owner<'_>) -> Result<SecretIdentity, ApiError> {
         self.rehearse_replacement(owner, &[(annotation::OWNER, NOBODY)])
             .await
@@ -173,7 +174,8 @@ impl SecretWriter {
         self.identity(request).await
     }
 
-    /// A deletion in the background: the policy refuses every form of it whose answer holds the object.
+    /// Deletes a Secret in the background. The policy denies every other form, because its response
+    /// would contain the object.
     async fn send_deletion(
         &self,
         owner: &Owner<'_>,
@@ -220,21 +222,21 @@ fn identity_of(answer: &Value) -> Result<SecretIdentity, ApiError> {
     };
     Ok(SecretIdentity {
         uid: text("/metadata/uid")?,
-        // an object that is only rehearsed has none
+        // A dry-run object has no resource version.
         resource_version: text("/metadata/resourceVersion").unwrap_or_default(),
     })
 }
 
-/// No SyncedSecret can have this name.
+/// A name that no SyncedSecret can have.
 const NOBODY: &str = "lockstep.dev/nobody";
 
-/// A name that no Secret has. It is different each time, so that nobody can take it before.
+/// Returns a name that no Secret has. It is random, so that nobody can take it in advance.
 fn unused_name() -> String {
     let random = RandomState::new().hash_one(());
     format!("lockstep-rehearsal-{random:016x}")
 }
 
-/// A Secret without type and values, for dry runs.
+/// Creates a Secret without type and values, for dry runs.
 fn bare(name: &str, annotations: &[(&str, &str)]) -> DesiredSecret {
     let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     DesiredSecret {
@@ -247,7 +249,8 @@ fn bare(name: &str, annotations: &[(&str, &str)]) -> DesiredSecret {
     }
 }
 
-/// Keys that satisfy the rules of every type of Secret, so that a claim does not fail by the stored type.
+/// Keys that satisfy the rules of every type of Secret, so that a claim does not fail because of
+/// the stored type.
 const CLAIM_DATA: [(&str, &str); 7] = [
     ("tls.crt", ""),
     ("tls.key", ""),
@@ -258,13 +261,13 @@ const CLAIM_DATA: [(&str, &str); 7] = [
     ("ssh-privatekey", ""),
 ];
 
-/// The answer to a request, in the terms of the machine.
+/// Converts the response to a request into an answer for the reconcile machine.
 fn answer(request: &Request, result: Result<Option<SecretIdentity>, ApiError>) -> Answer<WriteError> {
     match result {
         Ok(Some(identity)) => Answer::Written(identity),
         Ok(None) => Answer::Deleted,
         Err(ApiError::AlreadyExists) => Answer::AlreadyExists,
-        // a create is answered so only for the namespace
+        // A create returns this only if the namespace does not exist.
         Err(ApiError::NotFound) if *request == Request::Create => {
             Answer::Failed(WriteError::NamespaceTerminating)
         }
@@ -273,7 +276,7 @@ fn answer(request: &Request, result: Result<Option<SecretIdentity>, ApiError>) -
         Err(ApiError::Immutable) => Answer::Immutable,
         Err(ApiError::Denied(rule)) => match (request, rule) {
             (Request::Prove, Rule::Ownership) | (Request::ProveCreate, Rule::Creation) => Answer::Denied,
-            // another rule may have refused first, and says nothing of this one
+            // Another rule may have denied the request first, which proves nothing about this one.
             (Request::Prove | Request::ProveCreate, _) => Answer::Unguarded,
             (_, Rule::Deletion) => Answer::Failed(WriteError::NotDeletable),
             _ => Answer::Denied,
@@ -287,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_of_the_api_server_reaches_a_message_with_its_text() {
+    fn error_text_of_the_api_server_is_not_in_messages() {
         let object = lockstep_api::SyncedSecret::new("a", lockstep_api::SyncedSecretSpec::default());
         let owner = Owner {
             object: &object,

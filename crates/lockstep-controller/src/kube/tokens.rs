@@ -1,11 +1,12 @@
-//! The one form in which lockstep requests tokens of ServiceAccounts: one audience, ten minutes, bound to nothing else.
+//! Builds token requests for ServiceAccounts. Every token has one audience, expires after ten
+//! minutes and is bound to no object.
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 
-/// How long a requested token lives, in seconds: what the admission policy allows at most.
+/// Lifetime of a token in seconds: the maximum that the admission policy allows.
 const TOKEN_SECONDS: i64 = 600;
 
-/// The request for a token with that audience.
+/// Builds a request for a token with this audience.
 pub(crate) fn request(audience: &str) -> TokenRequest {
     TokenRequest {
         spec: TokenRequestSpec {

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_that_keep_failing_are_tried_less_often_until_one_is_answered() {
+    fn failing_restarts_back_off_until_one_gets_a_response() {
         let workloads = Workloads::new(false);
         let both = [target("api"), target("worker")];
         let now = Timestamp::from_second(0).unwrap();
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_missing_right_is_taken_for_one() {
+    fn only_missing_permission_is_reported_as_such() {
         let error = |code: u16| {
             let status = kube::core::Status::failure("x", "X").with_code(code);
             kube::Error::Api(Box::new(status))

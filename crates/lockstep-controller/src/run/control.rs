@@ -1,4 +1,4 @@
-//! The controller of SyncedSecrets: what makes a reconcile due, and who runs it.
+//! The controller of SyncedSecrets: what makes a reconcile due, and how it runs.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use lockstep_api::{SyncedSecret, annotation};
 use super::dispatch::dispatch;
 use crate::{admin::Readiness, context::Shared, executor::run_reconcile, index::ObjectKey, watch as follow};
 
-/// What of a SyncedSecret makes a reconcile due. Its status is not: it is the operator's own word.
+/// The parts of a SyncedSecret whose change makes a reconcile due. The status is excluded, because
+/// only the operator writes it.
 struct Relevant;
 
 impl Predicate<SyncedSecret> for Relevant {
@@ -73,7 +74,7 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
         std::future::ready(())
     });
     let working = async {
-        // before all of it is listed, nobody knows who else wants the same Secret
+        // Until the list is complete, other objects with the same target Secret may be unknown.
         if reader.wait_until_ready().await.is_err() {
             return;
         }
@@ -82,12 +83,13 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
             let shared = shared.clone();
             async move {
                 let Some(object) = object else {
-                    // a store told of it just before it went
+                    // A store may have reported a change just before the deletion.
                     shared.events.settle(&key);
                     return None;
                 };
                 let again = run_reconcile(object, shared.clone()).await;
-                // It may have been deleted meanwhile: what the reconcile remembered since must not outlive it.
+                // The object may have been deleted during the reconcile, which must not leave state
+                // behind.
                 if !shared.index().has_object(&key) {
                     shared.objects.remove(&key);
                     shared.events.settle(&key);

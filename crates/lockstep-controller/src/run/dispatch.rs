@@ -1,8 +1,9 @@
-//! When work runs: each key by itself, at most once at a time, again at once when it was named meanwhile, and again
-//! when its time comes.
+//! Schedules work by key. A key never runs twice at the same time. It runs again at once if it was
+//! woken meanwhile, or when its delay ends.
 //!
-//! The scheduler is that of the library. Its controller is not used, because it asks every reconcile in flight each
-//! time that one of them moves: with ten thousand that wait for their turn, half of all processor time went there.
+//! The scheduler is the one of the `kube` library. Its controller is not used because it polls
+//! every running reconcile whenever one of them makes progress: with ten thousand waiting
+//! reconciles, that took half of all CPU time.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,11 +17,12 @@ use futures::{FutureExt, Stream, StreamExt, channel::mpsc, stream};
 use kube::runtime::scheduler::{ScheduleRequest, scheduler};
 use tokio::{task::JoinSet, time::Instant};
 
-/// When a key is worked on again whose work panicked where nothing else catches it.
+/// Delay before a key runs again after a panic that nothing else caught.
 const AFTER_PANIC: Duration = Duration::from_secs(300);
 
-/// Works on the keys that `due` names. The work says after how long its key is due again by itself, if ever. It ends
-/// with `due`; work under way ends with it, and when this future is dropped.
+/// Runs work for the keys in `due`. The work returns the delay after which its key is due again, if
+/// any. It ends when `due` ends. Running work is cancelled with it, and when this future is
+/// dropped.
 pub(super) async fn dispatch<K, W>(due: impl Stream<Item = K>, work: impl Fn(K) -> W)
 where
     K: Clone + Eq + Hash + Send + 'static,
@@ -31,15 +33,15 @@ where
         message: key,
         run_at: Instant::now(),
     });
-    // the names come first and end the whole; the other stream never ends by itself
+    // The first stream ends the combined one; the second never ends by itself.
     let mut schedule = pin!(scheduler(until_first_ends(due, returning)));
     let mut running = JoinSet::new();
-    // what is under way, and whether it was named again since it began
+    // Running keys, and whether each was woken again since it started.
     let mut active: HashMap<K, bool> = HashMap::new();
     loop {
         let key = tokio::select! {
             Some(ended) = running.join_next() => {
-                // the work never panics here, and is aborted only together with this future
+                // The work never panics here, and is aborted only together with this future.
                 let Ok((key, wait)): Result<(K, Option<Duration>), _> = ended else { continue };
                 if active.remove(&key) == Some(true) {
                     key
@@ -67,7 +69,7 @@ where
     }
 }
 
-/// Both streams together, until the first one ends.
+/// Merges two streams until the first one ends.
 fn until_first_ends<T>(first: impl Stream<Item = T>, second: impl Stream<Item = T>) -> impl Stream<Item = T> {
     let first = first.map(Some).chain(stream::once(std::future::ready(None)));
     stream::select(first, second.map(Some))
@@ -85,7 +87,8 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<(u64, &'static str)>>>;
 
-    /// Dispatches what is sent, and writes down when what began, in seconds. Each piece of work takes a second.
+    /// Dispatches the keys that are sent, and logs when each run started, in seconds. Each run
+    /// takes one second.
     fn begin(next: Option<Duration>) -> (mpsc::UnboundedSender<&'static str>, Log, impl Future<Output = ()>) {
         let (sender, due) = mpsc::unbounded();
         let (log, start) = (Log::default(), Instant::now());
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_named_while_it_runs_runs_once_more_and_never_beside_itself() {
+    async fn key_woken_while_running_runs_once_more_afterwards() {
         let (sender, log, dispatch) = begin(None);
         let story = async {
             sender.unbounded_send("a").unwrap();
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_asks_for_it_runs_again_at_its_time_or_earlier_when_it_is_named() {
+    async fn key_runs_again_after_its_delay_or_when_woken() {
         let (sender, log, dispatch) = begin(Some(Duration::from_secs(10)));
         let story = async {
             sender.unbounded_send("a").unwrap();
@@ -126,12 +129,12 @@ mod tests {
             sleep(Duration::from_millis(11_500)).await;
         };
         tokio::select! { () = story => {}, () = dispatch => {} }
-        // begun at 0, ended at 1, due at 11; named at 15, ended at 16, due at 26
+        // Started at 0, ended at 1, due at 11; woken at 15, ended at 16, due at 26.
         assert_eq!(*log.lock().unwrap(), [(0, "a"), (11, "a"), (15, "a"), (26, "a")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_harms_nobody_else_and_is_tried_again() {
+    async fn panic_affects_only_its_key_which_is_retried() {
         let (sender, log, dispatch) = begin(None);
         let story = async {
             sender.unbounded_send("panics").unwrap();
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_with_the_names() {
+    async fn dispatch_ends_with_its_input() {
         let (sender, _, dispatch) = begin(None);
         drop(sender);
         dispatch.await;

@@ -1,4 +1,4 @@
-//! Settings of the operator, and why it does not start.
+//! Settings of the operator, and the errors that end it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,38 +7,40 @@ use crate::key;
 /// Settings of the process.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where `/livez`, `/readyz` and `/metrics` listen.
+    /// The address of `/livez`, `/readyz` and `/metrics`.
     pub listen: SocketAddr,
-    /// Namespaces to watch; empty: all.
+    /// Namespaces to watch. Empty means all.
     pub namespaces: Vec<String>,
-    /// Writes to the API server at the same time.
+    /// Maximum number of concurrent writes to the API server.
     pub concurrency: u16,
     /// The operator's own namespace.
     pub operator_namespace: String,
-    /// Time between two looks at the same Secret; zero turns them off.
+    /// Interval between two drift probes of the same Secret. Zero disables them.
     pub drift_probe_interval: Duration,
-    /// Time between two proofs of the admission policies; a second at least.
+    /// Interval between two proofs of the admission policies. Minimum one second.
     pub admission_check_interval: Duration,
-    /// Watch the metadata of written Secrets, for repair within a second. It needs `list` and `watch` on Secrets.
+    /// Whether to watch the metadata of written Secrets, to repair edits within a second. It
+    /// requires `list` and `watch` on Secrets.
     pub drift_watch: bool,
-    /// Audiences of the tokens that log in to stores; each is used while it is proven that the API server refuses its tokens.
+    /// Audiences of the tokens for logging in to stores. Each is used only while the API server is
+    /// proven to reject its tokens.
     pub token_audiences: Vec<String>,
-    /// Write Secrets although the admission policy is missing.
+    /// Whether to write Secrets although the admission policy is missing.
     pub unsafe_without_admission_policy: bool,
-    /// Let SecretStores use loopback addresses, for tests.
+    /// Whether SecretStores may use loopback addresses, for tests.
     pub unsafe_allow_local_store_endpoints: bool,
 }
 
-/// Why the operator could not start, or had to end.
+/// The reason why the operator could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The address cannot be listened on.
+    /// The operator cannot listen on the address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
     /// There is no fingerprint key.
     #[error(transparent)]
     Key(#[from] key::KeyError),
-    /// The admission policy does not hold.
+    /// The admission policy is not enforced.
     #[error(
         "the admission policy lockstep-secrets does not refuse what it must refuse ({0}). Install it (deploy/kustomize holds it), or start with --unsafe-without-admission-policy, which lets whoever takes over this process write every Secret"
     )]
@@ -46,7 +48,7 @@ pub enum RunError {
     /// A metric is registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// A task failed for good.
+    /// A task failed permanently.
     #[error("a part of the operator failed; the log says which")]
     Task,
 }

@@ -1,4 +1,4 @@
-//! The proof that the admission policies hold, at the start and from time to time.
+//! Proves that the admission policies are enforced, at the start and periodically.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -21,27 +21,29 @@ use crate::{
     tasks::Tasks,
 };
 
-/// The shortest time between two proofs.
+/// Minimum interval between two proofs.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// After this many proofs in a row that found nothing out, the policy does not count as proven.
+/// After this many consecutive inconclusive proofs, the policy no longer counts as proven.
 const PROOF_LAPSES_AFTER: u32 = 2;
-/// How long the start waits for the admission policies to take effect: the API server needs a moment after an install.
+/// How long the start waits for the admission policies to take effect. The API server needs a
+/// moment after an install.
 const SELF_TEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How soon audiences are tried again while nothing is known of one of them; the pause doubles each time.
+/// First delay before untested audiences are tested again. It doubles each time.
 const AUDIENCE_RETRY: Duration = Duration::from_secs(1);
 
-/// What it takes to prove audiences.
+/// Proves the audiences of tokens.
 pub(super) struct AudienceProof {
     /// A client without credentials.
     pub(super) anonymous: Client,
-    /// Namespace and name of the ServiceAccount whose tokens are tried.
+    /// Namespace and name of the ServiceAccount whose tokens are presented.
     pub(super) account: (String, String),
     pub(super) readiness: Readiness,
 }
 
 impl AudienceProof {
-    /// Tries every audience, tells the log, the metrics and `/readyz`, and returns what changed.
+    /// Tests every audience, updates the log, the metrics and `/readyz`, and returns the results
+    /// that changed.
     pub(super) async fn run(
         &self,
         client: &Client,
@@ -72,9 +74,9 @@ impl AudienceProof {
         changed
     }
 
-    /// Tries every audience again. Stores log in again after one turned out to be the API server's own, so that none goes on with
-    /// it; and are checked again after one became usable that a store was refused. An API server that is away for a moment
-    /// makes no store log in again.
+    /// Tests every audience again. If the API server turned out to accept one, all stores log in
+    /// again so that none keeps using it. If one became usable that a store was refused, the stores
+    /// are checked again. A short outage of the API server does not cause new logins.
     async fn run_again(&self, shared: &Shared) {
         let changed = self.run(&shared.client, &shared.audiences, &shared.metrics).await;
         let verdict = |wanted| changed.iter().any(|(_, verdict)| *verdict == wanted);
@@ -86,7 +88,8 @@ impl AudienceProof {
     }
 }
 
-/// Proves the policy for Secrets, with patience: after an install it takes the API server a moment to enforce it.
+/// Proves the policy for Secrets. It retries, because the API server enforces a policy only a
+/// moment after its install.
 pub(super) async fn prove(client: &Client, options: &Options, metrics: &Metrics) -> Result<(), String> {
     let until = tokio::time::Instant::now() + SELF_TEST_PATIENCE;
     loop {
@@ -128,7 +131,8 @@ pub(super) fn accept(
     }
 }
 
-/// Proves both policies again from time to time. While the one for Secrets does not hold, no Secret is written.
+/// Proves both policies again periodically. While the one for Secrets is not enforced, no Secret is
+/// written.
 pub(super) fn keep_proving(
     tasks: &Tasks,
     shared: &Arc<Shared>,
@@ -141,7 +145,8 @@ pub(super) fn keep_proving(
     tasks.spawn("admission self-test", CancellationToken::new(), async move {
         let mut unknown: u32 = 0;
         loop {
-            // the second policy guards tokens; the operator works without it, and says so
+            // The second policy restricts token requests. The operator works without it and reports
+            // that it is missing.
             let tokens = match shared.account.as_ref() {
                 Account::ServiceAccount { namespace, name } => {
                     admission::token_requests(&shared.client, namespace, name).await
@@ -186,7 +191,7 @@ pub(super) fn keep_proving(
                         );
                     }
                 }
-                // an API server that is away proves nothing either way
+                // If the API server is unreachable, nothing is proven either way.
                 Verdict::Unknown(why) => {
                     tracing::warn!(why, "the admission policy could not be proven again");
                     if unknown >= PROOF_LAPSES_AFTER {
@@ -199,8 +204,8 @@ pub(super) fn keep_proving(
     });
 }
 
-/// Waits that long. Meanwhile audiences are tried again while nothing is known of one of them: a policy that was just changed
-/// takes a moment to take effect.
+/// Sleeps for this duration. Meanwhile, untested audiences are tested again, because a changed
+/// policy takes a moment to take effect.
 async fn sleep_and_retry_audiences(shared: &Shared, audiences: &AudienceProof, interval: Duration) {
     let until = tokio::time::Instant::now() + interval;
     let mut pause = AUDIENCE_RETRY;

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_looks_at_no_more_than_it_says() {
+    fn scope_binds_only_to_its_own_fields() {
         let here = |scope| Binding::new(scope, "shop", "database", "password");
         let elsewhere = |scope, [namespace, name, key]: [&str; 3]| Binding::new(scope, namespace, name, key);
         for (scope, namespace_counts, rest_counts) in [
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_never_meet() {
+    fn scopes_have_distinct_digests() {
         let all: std::collections::BTreeSet<_> = CiphertextScope::ALL
             .iter()
             .map(|scope| Binding::new(*scope, "shop", "database", "password").digest())

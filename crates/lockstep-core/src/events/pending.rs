@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_concerns_nobody_is_acknowledged_at_once() {
+    fn message_that_concerns_no_object_is_acknowledged_at_once() {
         let mut pending = pending();
         take_in(&mut pending, "1", []);
         assert_eq!(pending.take_receipts(&"aws", 10), ["receipt of 1"]);
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_message_wakes_nobody_and_replaces_its_receipt() {
+    fn repeated_message_wakes_no_object_and_replaces_its_receipt() {
         let mut pending = pending();
         take_in(&mut pending, "1", ["a"]);
         assert_eq!(

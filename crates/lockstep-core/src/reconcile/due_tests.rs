@@ -70,14 +70,14 @@ fn observed<'a>(spec: &'a SyncedSecretSpec, status: Option<&'a SyncedSecretStatu
 }
 
 #[test]
-fn a_new_object_is_synced_at_once() {
+fn new_object_is_synced_at_once() {
     let spec = SyncedSecretSpec::default();
     let step = decide(&observed(&spec, None), &mut Memory::default(), SETTINGS, now());
     assert_eq!(step, Step::Fetch(Trigger::First));
 }
 
 #[test]
-fn an_object_in_sync_is_left_alone_until_something_is_due() {
+fn object_in_sync_is_idle_until_something_is_due() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
@@ -97,7 +97,7 @@ fn an_object_in_sync_is_left_alone_until_something_is_due() {
 }
 
 #[test]
-fn refreshes_that_come_more_often_than_looks_do_not_put_them_off() {
+fn frequent_refreshes_do_not_delay_drift_probes() {
     let spec = SyncedSecretSpec {
         refresh_interval: Some(lockstep_api::Duration::from_secs(60)),
         ..SyncedSecretSpec::default()
@@ -120,7 +120,7 @@ fn refreshes_that_come_more_often_than_looks_do_not_put_them_off() {
 }
 
 #[test]
-fn after_a_restart_objects_in_sync_are_refreshed_within_ten_minutes_and_not_all_at_once() {
+fn refreshes_after_a_restart_spread_over_ten_minutes() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let due: Vec<_> = (0..100)
         .map(|n| {
@@ -140,7 +140,7 @@ fn after_a_restart_objects_in_sync_are_refreshed_within_ten_minutes_and_not_all_
 }
 
 #[test]
-fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() {
+fn changed_spec_refresh_or_dependency_causes_one_sync() {
     let (spec, mut status) = (SyncedSecretSpec::default(), synced());
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
@@ -189,7 +189,7 @@ fn a_changed_spec_and_a_refresh_annotation_and_a_dependency_are_acted_on_once() 
 }
 
 #[test]
-fn a_failure_waits_for_its_retry_even_when_its_status_could_not_be_written() {
+fn failure_waits_for_its_retry_even_if_its_status_is_lost() {
     let spec = SyncedSecretSpec::default();
     let object = observed(&spec, None);
     let mut memory = Memory::default();
@@ -222,7 +222,7 @@ fn a_failure_waits_for_its_retry_even_when_its_status_could_not_be_written() {
 }
 
 #[test]
-fn a_failure_of_an_earlier_process_is_tried_again_at_once() {
+fn failure_of_an_earlier_process_is_retried_at_once() {
     let (spec, status) = (
         SyncedSecretSpec::default(),
         ready(ConditionStatus::False, Reason::Unavailable),
@@ -237,7 +237,7 @@ fn a_failure_of_an_earlier_process_is_tried_again_at_once() {
 }
 
 #[test]
-fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
+fn suspension_is_reported_once_and_resuming_syncs() {
     let spec = SyncedSecretSpec {
         suspend: true,
         ..SyncedSecretSpec::default()
@@ -279,7 +279,7 @@ fn what_is_suspended_says_so_once_and_wakes_when_resumed() {
 }
 
 #[test]
-fn created_once_never_reads_again_but_looks_whether_the_secret_is_there() {
+fn created_once_never_reads_again_but_probes_the_secret() {
     let spec = SyncedSecretSpec {
         refresh_policy: RefreshPolicy::CreatedOnce,
         ..SyncedSecretSpec::default()
@@ -358,7 +358,7 @@ fn unsealed_secret_is_synced_under_every_policy() {
 }
 
 #[test]
-fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
+fn on_change_reads_only_when_the_spec_changes() {
     let spec = SyncedSecretSpec {
         refresh_policy: RefreshPolicy::OnChange,
         ..SyncedSecretSpec::default()
@@ -388,7 +388,7 @@ fn on_change_reads_when_the_spec_changes_and_never_by_the_clock() {
 }
 
 #[test]
-fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
+fn requested_probe_runs_once_when_probes_are_disabled() {
     let spec = SyncedSecretSpec {
         refresh_policy: RefreshPolicy::OnChange,
         ..SyncedSecretSpec::default()
@@ -407,7 +407,7 @@ fn a_look_that_somebody_asks_for_is_taken_once_where_there_are_no_others() {
 }
 
 #[test]
-fn what_is_in_doubt_is_written_again_although_nothing_changed() {
+fn unknown_state_is_written_again_without_a_change() {
     let status = synced();
     let mut memory = Memory::default();
     assert!(memory.trusts(Some(&status)));
@@ -432,7 +432,7 @@ fn what_is_in_doubt_is_written_again_although_nothing_changed() {
 }
 
 #[test]
-fn nothing_is_done_for_what_is_being_deleted() {
+fn object_being_deleted_needs_no_work() {
     let spec = SyncedSecretSpec::default();
     let object = Observed {
         deleting: true,
@@ -469,7 +469,7 @@ fn pending() -> SyncedSecretStatus {
 }
 
 #[test]
-fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
+fn pending_value_is_due_when_its_window_opens() {
     let (spec, status) = (nightly(None), pending());
     let object = observed(&spec, Some(&status));
     // a process that has just started remembers nothing
@@ -501,7 +501,7 @@ fn what_waits_for_a_window_is_due_when_it_opens_also_after_a_restart() {
 }
 
 #[test]
-fn who_asks_to_rotate_is_heard_at_once_and_only_once() {
+fn rotate_now_is_due_at_once_and_only_once() {
     let (spec, mut status) = (nightly(None), pending());
     let asks = |status: &SyncedSecretStatus, memory: &mut Memory, now| {
         let object = Observed {
@@ -531,7 +531,7 @@ fn who_asks_to_rotate_is_heard_at_once_and_only_once() {
 }
 
 #[test]
-fn a_source_that_gets_too_old_between_two_refreshes_is_told() {
+fn overdue_source_is_reported_between_refreshes() {
     let (spec, mut status) = (nightly(Some("1h")), synced());
     status.sources = vec![lockstep_api::SourceStatus {
         created_time: Some(now()),
@@ -561,7 +561,7 @@ fn a_source_that_gets_too_old_between_two_refreshes_is_told() {
 }
 
 #[test]
-fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
+fn hint_makes_one_sync_due_at_once() {
     let (spec, status) = (SyncedSecretSpec::default(), synced());
     let object = observed(&spec, Some(&status));
     let mut memory = Memory::default();
@@ -589,7 +589,7 @@ fn a_hint_makes_a_sync_due_at_once_and_once_where_a_sync_can_be_due() {
 }
 
 #[test]
-fn a_hint_changes_nothing_for_what_reads_at_no_time_or_at_another() {
+fn hint_is_ignored_by_objects_without_scheduled_reads() {
     let status = synced();
     let suspended = SyncedSecretSpec {
         suspend: true,

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_never_longer_than_an_hour() {
+    fn retry_after_is_clamped_to_one_hour() {
         let error = ProviderError::new(ErrorKind::RateLimited, Operation::Read, "slow down");
         let forever = error.clone().with_retry_after(Duration::MAX);
         assert_eq!(forever.retry_after, Some(RETRY_AFTER_MAX));

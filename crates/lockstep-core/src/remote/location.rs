@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn visible_text_of_any_script_is_a_location() {
+    fn visible_text_of_any_script_is_valid() {
         for text in [
             "shop/größe",
             "店/鍵",
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_leads_elsewhere_is_no_location() {
+    fn text_that_resolves_elsewhere_is_rejected() {
         for (text, error) in [
             ("", LocationError::Empty),
             (".", LocationError::Dots),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn container_and_path_are_told_apart() {
+    fn container_and_path_are_separated() {
         let location = Location::within("team/kv", "shop/db").unwrap();
         assert_eq!(location.as_str(), "team/kv/shop/db");
         assert_eq!(location.in_container(), Some(("team/kv", "shop/db")));

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn no_wildcard_but_two_stars_crosses_a_segment() {
+    fn only_two_stars_cross_a_segment() {
         for glob in ["shop/*", "shop/?", "shop/[!x]", "shop/[a-z]", "shop/{a,b}"] {
             assert!(covers(glob, "shop/a"), "{glob}");
             assert!(!covers(glob, "shop/a/b") && !covers(glob, "shop//"), "{glob}");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_that_matches_a_slash_is_malformed() {
+    fn character_class_with_a_slash_is_malformed() {
         for glob in ["", "a[/]b", "a[+-9]b", "a[]b", "a[!/]b", "a[", "a[]]"] {
             assert!(Pattern::new(glob).is_none(), "{glob}");
         }
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_mark_is_one_whole_character() {
+    fn question_mark_matches_one_character() {
         assert!(covers("shop/??", "shop/ab"));
         assert!(!covers("shop/??", "shop/é"), "two bytes");
         assert!(covers("shop/*", "shop/é") && covers("größe/*", "größe/a"));
     }
 
     #[test]
-    fn an_anchored_location_needs_a_glob_that_spells_it_out() {
+    fn anchored_location_needs_a_glob_with_its_literal_prefix() {
         let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/db";
         let location = Location::anchored(arn, arn.len() - "shop/db".len()).unwrap();
         let covers = |glob: &str| Pattern::new(glob).unwrap().covers(&location);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_begins_where_the_grant_does() {
+    fn search_starts_at_the_granted_prefixes() {
         let all = |globs: &[&str], begin: &str| scope(globs).beginnings(begin);
         assert_eq!(all(&["shop/*", "blog/x-*"], ""), ["blog/x-", "shop/"]);
         assert_eq!(all(&["shop/*", "shop/eu/**"], ""), ["shop/"]);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_of_a_search_do_not_overlap() {
+    fn folders_of_a_search_do_not_overlap() {
         let all = |globs: &[&str], begin: &str| scope(globs).folders(begin);
         assert_eq!(
             all(&["shop/db-*", "shop/eu/**", "shop-b/*", "blog/x"], ""),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn many_beginnings_become_their_common_one() {
+    fn many_prefixes_become_their_common_prefix() {
         let globs: Vec<String> = (0..40).map(|number| format!("shop/{number}/*")).collect();
         let globs: Vec<&str> = globs.iter().map(String::as_str).collect();
         assert_eq!(scope(&globs).beginnings(""), ["shop/"]);

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_tells_the_length_and_nothing_else() {
+    fn debug_shows_only_the_length() {
         assert_eq!(
             format!("{:?}", SecretValue::from("canary")),
             "SecretValue(6 bytes)"

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_those_of_go() {
+    fn escapes_match_go() {
         assert_eq!(
             decode(r#"\a\n\t\\\"\x41\101\u00e9\U0001F600"#).as_deref(),
             Some("\u{7}\n\t\\\"AA\u{e9}\u{1F600}")

@@ -32,7 +32,7 @@ fn rewrite(sealed: &Sealed, change: impl FnOnce(&mut Vec<u8>)) -> Result<Sealed,
 
 proptest! {
     #[test]
-    fn a_ciphertext_is_read_as_it_was_written(wrapped in prop::collection::vec(any::<u8>(), 0..300), kms in "[a-z]{1,12}") {
+    fn ciphertext_round_trips(wrapped in prop::collection::vec(any::<u8>(), 0..300), kms in "[a-z]{1,12}") {
         let sealed = Sealed::direct(&kms, &binding("a"), wrapped.clone());
         let read = Sealed::parse(&sealed.to_string()).unwrap();
         prop_assert_eq!(&read, &sealed);
@@ -41,19 +41,19 @@ proptest! {
     }
 
     #[test]
-    fn an_envelope_gives_back_what_went_in(value in prop::collection::vec(any::<u8>(), 0..5000), key: [u8; DATA_KEY_BYTES]) {
+    fn envelope_round_trips(value in prop::collection::vec(any::<u8>(), 0..5000), key: [u8; DATA_KEY_BYTES]) {
         let read = Sealed::parse(&envelope(&value, key).to_string()).unwrap();
         let opened = read.open(&SecretValue::new(key.to_vec()), &binding("a")).unwrap();
         prop_assert_eq!(opened.expose(), value);
     }
 
     #[test]
-    fn no_text_can_make_the_reader_fail_otherwise_than_with_an_error(text in "(lockstep:v1:)?[A-Za-z0-9_=: -]{0,200}") {
+    fn parser_never_panics(text in "(lockstep:v1:)?[A-Za-z0-9_=: -]{0,200}") {
         let _ = Sealed::parse(&text);
     }
 
     #[test]
-    fn a_ciphertext_that_was_cut_or_changed_is_told_so(at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
+    fn truncated_or_changed_ciphertext_is_reported(at in any::<prop::sample::Index>(), letter in "[A-Za-z0-9_-]") {
         let text = envelope(b"CANARY", [1; DATA_KEY_BYTES]).to_string();
         let start = "lockstep:v1:".len();
         let at = start + at.index(text.len() - start);
@@ -66,7 +66,7 @@ proptest! {
 }
 
 #[test]
-fn a_ciphertext_is_worthless_in_another_place() {
+fn ciphertext_is_rejected_in_another_location() {
     let sealed = Sealed::direct("aws", &binding("a"), vec![1, 2, 3]);
     assert!(sealed.ciphertext(binding("a")).is_ok());
     assert_eq!(
@@ -81,7 +81,7 @@ fn a_ciphertext_is_worthless_in_another_place() {
 }
 
 #[test]
-fn an_envelope_is_bound_to_its_place_by_its_own_tag_too() {
+fn envelope_tag_also_binds_it_to_its_location() {
     let sealed = envelope(b"CANARY", [1; DATA_KEY_BYTES]);
     let key = SecretValue::new([1; DATA_KEY_BYTES].to_vec());
     assert_eq!(
@@ -154,7 +154,7 @@ fn white_space_that_yaml_folds_in_is_passed_over() {
 }
 
 #[test]
-fn what_is_no_ciphertext_is_told_from_one_of_another_version() {
+fn other_text_and_unknown_versions_are_distinguished() {
     for text in ["", "hunter2", "lockstep:", "lockstep:secret", "vault:v1:abc"] {
         assert_eq!(
             Sealed::parse(text).unwrap_err(),

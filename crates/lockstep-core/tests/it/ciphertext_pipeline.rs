@@ -105,7 +105,7 @@ fn identity(spec: &SyncedSecretSpec, collected: &Collected) -> (String, String) 
 }
 
 #[test]
-fn what_is_wrong_with_a_ciphertext_is_told_before_anything_is_asked() {
+fn invalid_ciphertext_is_reported_before_any_request() {
     let good = here(b"bytes");
     let cut = &good[..good.len() - 4];
     let elsewhere = sealed(CiphertextScope::Strict, ["shop", "database", "user"], b"bytes");
@@ -142,7 +142,7 @@ fn what_is_wrong_with_a_ciphertext_is_told_before_anything_is_asked() {
 }
 
 #[test]
-fn a_cluster_store_decrypts_the_scopes_that_it_lists() {
+fn cluster_store_decrypts_only_its_listed_scopes() {
     let entry = |scope: CiphertextScope| {
         let text = sealed(scope, ["shop", "database", "password"], b"bytes");
         spec(&json!([{ "secretKey": "password", "ciphertext": text, "ciphertextScope": scope.as_str() }]))
@@ -167,7 +167,7 @@ fn a_cluster_store_decrypts_the_scopes_that_it_lists() {
 }
 
 #[test]
-fn an_unchanged_ciphertext_is_known_without_decrypting_it() {
+fn unchanged_ciphertext_is_not_decrypted_again() {
     let spec = spec(&json!([{ "secretKey": "password", "ciphertext": here(b"bytes") }]));
     let before = collected(&spec, &Fetched::default());
     assert!(before.values.is_empty(), "nothing was decrypted");
@@ -177,7 +177,7 @@ fn an_unchanged_ciphertext_is_known_without_decrypting_it() {
 }
 
 #[test]
-fn what_was_only_sealed_anew_is_written_and_no_other_revision() {
+fn resealed_value_keeps_its_revision() {
     let (one, two) = (
         spec(&json!([{ "secretKey": "password", "ciphertext": here(b"one") }])),
         spec(&json!([{ "secretKey": "password", "ciphertext": here(b"two") }])),
@@ -196,7 +196,7 @@ fn what_was_only_sealed_anew_is_written_and_no_other_revision() {
 }
 
 #[test]
-fn another_decoding_of_the_same_ciphertext_is_a_change() {
+fn other_decoding_of_the_same_ciphertext_is_a_change() {
     let plain = json!({ "secretKey": "password", "ciphertext": here(b"one") });
     let mut base64 = plain.clone();
     base64["decodingStrategy"] = json!("Base64");
@@ -220,7 +220,7 @@ fn nothing_is_written_before_every_ciphertext_is_decrypted() {
 }
 
 #[test]
-fn what_the_kms_says_is_the_reason_and_deletes_nothing() {
+fn kms_error_is_reported_and_deletes_nothing() {
     let mut spec = spec(&json!([{ "secretKey": "password", "ciphertext": here(b"bytes") }]));
     spec.target.deletion_policy = lockstep_api::DeletionPolicy::Delete;
     let stores = stores(Grant::Everything);
@@ -254,7 +254,7 @@ fn what_the_kms_says_is_the_reason_and_deletes_nothing() {
 }
 
 #[test]
-fn two_entries_that_write_one_key_are_an_error_also_when_one_is_a_ciphertext() {
+fn ciphertext_and_value_with_the_same_key_are_an_error() {
     let spec: SyncedSecretSpec = serde_json::from_value(json!({
         "secretStoreRef": { "name": "kms" },
         "data": [{ "secretKey": "password", "ciphertext": here(b"bytes") }],

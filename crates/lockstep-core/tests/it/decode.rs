@@ -8,7 +8,7 @@ use lockstep_core::{
 use proptest::prelude::*;
 
 #[test]
-fn each_strategy_decodes_its_form() {
+fn each_strategy_decodes_its_encoding() {
     for (strategy, value, expected) in [
         (None, &b"aGVsbG8="[..], Ok(&b"aGVsbG8="[..])),
         (None, b"\xff", Ok(b"\xff")),
@@ -41,7 +41,7 @@ fn each_strategy_decodes_its_form() {
 }
 
 #[test]
-fn errors_name_the_strategy_and_no_value() {
+fn errors_name_the_strategy_but_not_the_value() {
     for (strategy, name) in [(Base64, "Base64"), (Base64Url, "Base64URL")] {
         let error = decode(strategy, &SecretValue::from("canary!"))
             .expect_err("no base64")
@@ -52,7 +52,7 @@ fn errors_name_the_strategy_and_no_value() {
 
 proptest! {
     #[test]
-    fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         for strategy in [None, Base64, Base64Url, Auto] {
             let _ = decode(strategy, &SecretValue::new(bytes.clone()));
         }

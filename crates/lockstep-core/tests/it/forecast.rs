@@ -62,7 +62,7 @@ fn only(store: Store, objects: &[Object<&'static str>]) -> Forecast {
 }
 
 #[test]
-fn what_shares_a_turn_shares_calls() {
+fn objects_in_one_slot_share_calls() {
     // 50 objects are one turn: 50 names of 25 keys, each wanted twice, are two batches of 20, every hour
     let objects: Vec<_> = (0..50)
         .map(|n| object(n, HOUR, "s", &[format!("key-{}", n / 2)]))
@@ -76,7 +76,7 @@ fn what_shares_a_turn_shares_calls() {
 }
 
 #[test]
-fn where_there_are_no_batches_every_object_reads_for_itself() {
+fn every_object_reads_alone_without_batches() {
     // 63 minutes from one refresh to the next on average: 720 / 1.05 = 685.7 in a month for each key of each object
     let objects: Vec<_> = (0..4).map(|n| object(n, HOUR, "s", &["key".into()])).collect();
     let all = only(store("s", 4, 1), &objects);
@@ -88,7 +88,7 @@ fn where_there_are_no_batches_every_object_reads_for_itself() {
 }
 
 #[test]
-fn intervals_do_not_meet() {
+fn different_intervals_share_no_calls() {
     let objects = [
         object(0, HOUR, "s", &["key".into()]),
         object(1, 2 * HOUR, "s", &["key".into()]),
@@ -99,7 +99,7 @@ fn intervals_do_not_meet() {
 }
 
 #[test]
-fn what_is_not_refreshed_is_read_once() {
+fn object_without_refresh_is_read_once() {
     let mut once = object(0, HOUR, "s", &["key".into()]);
     once.interval = None;
     let all = only(store("s", 1, 20), &[once]);
@@ -108,7 +108,7 @@ fn what_is_not_refreshed_is_read_once() {
 }
 
 #[test]
-fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
+fn every_kind_of_request_is_counted_separately() {
     let mut one = object(0, HOUR, "s", &[]);
     one.wants = [(
         "s",
@@ -174,7 +174,7 @@ fn versions_metadata_searches_and_ciphertexts_are_counted_as_what_they_are() {
 }
 
 #[test]
-fn what_cannot_share_a_call_takes_no_place_in_a_batch() {
+fn unbatchable_reads_take_no_space_in_a_batch() {
     let mut one = object(0, HOUR, "s", &[]);
     let values = (0..20).map(|n| RemoteRef::current(at(format!("key-{n}"))));
     let versions = (0..3).map(|n| RemoteRef::version(at(format!("key-{n}")), "AWSPREVIOUS"));
@@ -185,7 +185,7 @@ fn what_cannot_share_a_call_takes_no_place_in_a_batch() {
 }
 
 #[test]
-fn who_follows_the_turns_of_another_store_is_as_punctual_there() {
+fn secondary_store_follows_the_schedule_of_the_primary() {
     let reads = |primary_store| {
         let mut object = object(0, HOUR, primary_store, &[]);
         object.wants = [
@@ -241,7 +241,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn the_turns_of_a_day_come_to_what_was_foretold(
+    fn forecast_matches_the_simulated_slots_of_a_day(
         count in 1_usize..600, keys in 1_usize..700, batch in 2_usize..21,
         hours in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 3, 4, 6]), 1..3),
     ) {
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn jitter_comes_to_what_was_foretold_within_a_few_calls(count in 100_usize..300, minutes in 5_u64..61) {
+    fn forecast_with_jitter_is_off_by_few_calls(count in 100_usize..300, minutes in 5_u64..61) {
         let objects: Vec<_> = (0..count).map(|n| object(n, minutes * 60, "s", &["key".into()])).collect();
         let store = store("SecretStore/shop/vault", count, 1);
         let foretold = only(store.clone(), &objects).month.a_day().all();
@@ -269,7 +269,7 @@ proptest! {
 }
 
 #[test]
-fn whose_turn_it_is_changes_little() {
+fn forecast_depends_little_on_uids() {
     // the uid is the cluster's to give: whichever it gives, a thousand objects need about as many calls
     let calls: Vec<u64> = (0..20)
         .map(|seed| {

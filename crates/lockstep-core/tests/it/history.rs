@@ -109,7 +109,7 @@ impl Life {
 }
 
 #[test]
-fn each_revision_is_remembered_once_with_what_changed() {
+fn each_revision_is_recorded_once_with_its_changes() {
     let mut life = Life::new(Rotation::default());
     assert_eq!(life.sync(1, 1001), [], "a first sync is no change");
     life.sync(1, 1500);
@@ -143,7 +143,7 @@ fn each_revision_is_remembered_once_with_what_changed() {
 }
 
 #[test]
-fn what_waited_was_noticed_before_it_was_written() {
+fn pending_change_is_noticed_before_it_is_written() {
     let mut life = Life::new(Rotation::default());
     life.sync(1, 1001);
     let pending = rotation::pending(None, "r2".to_owned(), WaitsFor::Window, None, at(2010));
@@ -160,7 +160,7 @@ fn what_waited_was_noticed_before_it_was_written() {
 }
 
 #[test]
-fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
+fn rollout_records_when_all_are_ready_and_rollback_no_change() {
     let mut life = Life::new(with_rollout());
     life.sync(1, 1001);
     life.sync(2, 2001);
@@ -224,7 +224,7 @@ fn a_rollout_says_when_all_are_ready_and_a_rollback_is_no_change() {
 }
 
 #[test]
-fn a_clock_that_is_behind_the_sources_is_no_negative_time() {
+fn clock_behind_the_source_causes_no_negative_duration() {
     let mut life = Life::new(Rotation::default());
     life.sync(1, 10);
     let stages = life.sync(2, 20);

@@ -97,7 +97,7 @@ fn spec(extra: &serde_json::Value) -> SyncedSecretSpec {
 }
 
 #[test]
-fn a_lease_is_renewed_in_its_last_third_each_at_a_time_of_its_own() {
+fn leases_are_renewed_at_different_times_in_the_last_third() {
     let times: Vec<_> = (0..50)
         .map(|number| {
             let status = status(holding(lease(&format!("a{number}"))));
@@ -115,7 +115,7 @@ fn a_lease_is_renewed_in_its_last_third_each_at_a_time_of_its_own() {
 }
 
 #[test]
-fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
+fn renewal_extends_the_lease_and_a_shorter_one_is_the_last() {
     let before = holding(lease("a"));
     let after = lease::renewed(&before, "a", Duration::from_secs(300), at(210));
     let current = after.current.as_ref().unwrap();
@@ -143,7 +143,7 @@ fn a_renewal_moves_the_end_and_a_shorter_one_is_the_last() {
 }
 
 #[test]
-fn what_the_store_refuses_is_replaced_and_what_it_does_not_answer_is_asked_again() {
+fn rejected_renewal_replaces_and_a_lost_one_is_retried() {
     let before = holding(lease("a"));
     for kind in [ErrorKind::NotFound, ErrorKind::PermissionDenied] {
         let after = lease::renewal_failed(&before, "a", kind, "no").unwrap();
@@ -223,7 +223,7 @@ fn leases_that_end_at_once_are_replaced_at_a_pace() {
 }
 
 #[test]
-fn one_that_cannot_be_renewed_is_replaced_in_its_last_third() {
+fn unrenewable_lease_is_replaced_in_its_last_third() {
     let certificate = Lease {
         end_reason: Some(LeaseEnd::NotRenewable),
         ..lease("a")
@@ -236,7 +236,7 @@ fn one_that_cannot_be_renewed_is_replaced_in_its_last_third() {
 }
 
 #[test]
-fn one_that_has_to_wait_waits_until_the_last_tenth_of_the_one_that_there_is() {
+fn replacement_waits_at_most_until_the_last_tenth_of_the_lease() {
     let leases = holding(Lease {
         end_reason: Some(LeaseEnd::MaximumReached),
         ..lease("a")
@@ -253,7 +253,7 @@ fn one_that_has_to_wait_waits_until_the_last_tenth_of_the_one_that_there_is() {
 }
 
 #[test]
-fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
+fn intent_is_revoked_at_once_unless_it_may_be_in_the_secret() {
     let intent = LeaseIntent {
         accessor: "i".to_owned(),
         ..LeaseIntent::default()
@@ -300,7 +300,7 @@ fn an_intent_is_revoked_at_once_and_what_may_be_in_the_secret_is_not() {
 }
 
 #[test]
-fn an_old_lease_is_revoked_after_a_while_where_there_are_no_targets() {
+fn old_lease_without_targets_is_revoked_after_a_delay() {
     let old = Lease {
         replaced_time: Some(at(50)),
         expiration_time: at(10_000),
@@ -356,7 +356,7 @@ fn rolled_out(old: Lease, states: &[TargetState]) -> SyncedSecretStatus {
 }
 
 #[test]
-fn only_targets_that_run_on_the_new_credential_have_the_old_one_revoked_at_once() {
+fn old_lease_is_revoked_once_targets_use_the_new_credential() {
     let old = Lease {
         replaced_time: Some(at(50)),
         end_reason: Some(LeaseEnd::NotRenewable),
@@ -382,7 +382,7 @@ fn only_targets_that_run_on_the_new_credential_have_the_old_one_revoked_at_once(
 }
 
 #[test]
-fn where_there_are_targets_and_nothing_was_rolled_out_no_time_has_the_old_one_revoked() {
+fn old_lease_with_targets_is_kept_until_a_rollout() {
     let old = Lease {
         replaced_time: Some(at(0)),
         end_reason: Some(LeaseEnd::NotRenewable),
@@ -406,7 +406,7 @@ fn where_there_are_targets_and_nothing_was_rolled_out_no_time_has_the_old_one_re
 }
 
 #[test]
-fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
+fn first_write_after_an_unrecorded_one_starts_a_rollout() {
     let rotation = spec(
         &json!({ "rotation": { "rollout": { "targets": [{ "kind": "Deployment", "name": "shop" }] } } }),
     );
@@ -449,7 +449,7 @@ fn the_first_write_after_one_that_nobody_knows_of_begins_a_rollout() {
 }
 
 #[test]
-fn a_failure_of_one_lease_does_not_hold_up_another() {
+fn failure_of_one_lease_does_not_delay_another() {
     let old = Lease {
         replaced_time: Some(at(0)),
         ..lease("o")
@@ -478,7 +478,7 @@ fn a_failure_of_one_lease_does_not_hold_up_another() {
 }
 
 #[test]
-fn one_that_could_not_be_revoked_is_told_until_it_has_expired() {
+fn unrevoked_lease_is_reported_until_it_expires() {
     let old = Lease {
         replaced_time: Some(at(0)),
         ..lease("o")
@@ -564,7 +564,7 @@ fn a_lease_lives_no_longer_than_the_token_that_it_was_made_with() {
 }
 
 #[test]
-fn another_path_method_parameter_or_store_is_another_request() {
+fn path_method_parameters_and_store_identify_a_request() {
     let mut names = std::collections::BTreeSet::new();
     let mut all = vec![generation(); 5];
     all[1].request.path = crate::at("database/creds/shop2");
@@ -581,7 +581,7 @@ fn another_path_method_parameter_or_store_is_another_request() {
 }
 
 #[test]
-fn what_is_remembered_is_not_written_once_it_ends_or_something_else_is_asked_for() {
+fn remembered_credential_is_not_written_when_outdated() {
     let remembered = Some("database/creds/shop/m");
     let cause = |minted: Lease, request: &str, now: i64| {
         let status = LeaseStatus {
@@ -609,7 +609,7 @@ fn what_is_remembered_is_not_written_once_it_ends_or_something_else_is_asked_for
 }
 
 #[test]
-fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside_too_many() {
+fn too_many_unrevoked_intents_stop_issuance() {
     let intent = |number: usize| LeaseIntent {
         accessor: format!("i{number}"),
         expiration_time: at(9_000),
@@ -659,7 +659,7 @@ fn an_intent_that_cannot_be_revoked_was_never_written_and_nothing_is_made_beside
 }
 
 #[test]
-fn without_the_entry_the_leases_become_old() {
+fn leases_become_old_when_their_entry_is_removed() {
     let sources = [SourceStatus::default()];
     let next = lease::written(Some(&holding(lease("a"))), &sources, at(7)).unwrap();
     assert_eq!(next.current, None);
@@ -667,7 +667,7 @@ fn without_the_entry_the_leases_become_old() {
 }
 
 #[test]
-fn a_way_back_to_an_earlier_credential_is_refused_up_front() {
+fn rollback_with_generated_credentials_is_rejected() {
     let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "shop" }], "onFailure": "Rollback" });
     let failure = rotation::check(&spec(&json!({ "rotation": { "rollout": rollout } }))).unwrap_err();
     assert_eq!(failure.reason, Reason::InvalidSpec);
@@ -738,7 +738,7 @@ fn synced(lease: LeaseStatus) -> SyncedSecretStatus {
 }
 
 #[test]
-fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
+fn suspended_object_renews_leases_but_issues_none() {
     let suspended = spec(&json!({ "suspend": true }));
     let held = synced(holding(lease("a")));
     let mut memory = Memory::default();
@@ -756,7 +756,7 @@ fn leases_are_renewed_while_a_sync_is_suspended_and_none_is_made() {
 }
 
 #[test]
-fn a_lease_wakes_the_object_before_its_refresh() {
+fn lease_wakes_the_object_before_its_refresh() {
     let spec = spec(&json!({ "refreshInterval": "24h" }));
     let held = synced(holding(lease("a")));
     let step = decide(
@@ -772,7 +772,7 @@ fn a_lease_wakes_the_object_before_its_refresh() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_delays_no_renewal() {
+fn clock_that_is_set_back_delays_no_renewal() {
     let spec = spec(&json!({}));
     let held = synced(holding(lease("a")));
     let set_back = Observed {
@@ -789,7 +789,7 @@ fn a_clock_that_is_set_back_delays_no_renewal() {
 }
 
 #[test]
-fn an_object_that_is_deleted_waits_for_its_leases_and_not_for_ever() {
+fn deletion_waits_for_leases_only_for_a_limited_time() {
     let spec = spec(&json!({}));
     let held = synced(holding(lease("a")));
     let mut memory = Memory::default();
@@ -823,7 +823,7 @@ fn an_object_that_is_deleted_waits_for_its_leases_and_not_for_ever() {
 }
 
 #[test]
-fn the_finalizer_goes_with_the_last_lease() {
+fn finalizer_is_removed_with_the_last_lease() {
     let plain: SyncedSecretSpec = serde_json::from_value(json!({
         "secretStoreRef": { "name": "vault" },
         "data": [{ "secretKey": "a", "remoteRef": { "key": "k" } }],
@@ -954,7 +954,7 @@ fn forgeries() -> Vec<(&'static str, LeaseStatus)> {
 }
 
 #[test]
-fn a_forged_lease_is_neither_renewed_nor_revoked() {
+fn forged_lease_is_neither_renewed_nor_revoked() {
     let spec = spec(&json!({}));
     for (case, forged) in forgeries() {
         let held = synced_as(status(forged.clone()));
@@ -996,7 +996,7 @@ fn a_forged_lease_is_neither_renewed_nor_revoked() {
 }
 
 #[test]
-fn forged_leases_leave_room_for_those_of_lockstep() {
+fn forged_leases_leave_room_for_own_leases() {
     let forged = Lease {
         mac: None,
         ..lease("forged")
@@ -1019,7 +1019,7 @@ fn forged_leases_leave_room_for_those_of_lockstep() {
 }
 
 #[test]
-fn a_forged_lease_holds_no_deletion_up() {
+fn forged_lease_does_not_delay_deletion() {
     let spec = spec(&json!({}));
     for (case, forged) in forgeries() {
         let held = synced_as(status(forged));
@@ -1059,7 +1059,7 @@ fn what_lockstep_noted_is_its_own() {
 }
 
 #[test]
-fn a_lost_key_issues_nothing_before_the_lease_ends() {
+fn lost_key_issues_nothing_before_the_lease_ends() {
     let other_key = FingerprintKey::new([8; 32]).unwrap();
     let issuer = Issuer {
         key: &other_key,
@@ -1091,7 +1091,7 @@ fn a_lost_key_issues_nothing_before_the_lease_ends() {
 }
 
 #[test]
-fn names_from_a_store_are_bounded_before_they_are_noted() {
+fn names_from_a_store_are_validated_before_they_are_recorded() {
     assert_eq!(lease::check_accessor("hmac.AbC-1_2"), Ok(()));
     let path = "database/creds/shop";
     assert_eq!(lease::check_id("database/creds/shop/AbC.n5", path), Ok(()));
@@ -1115,13 +1115,13 @@ fn names_from_a_store_are_bounded_before_they_are_noted() {
 
 /// Names of requests are in statuses: another format would issue every credential again after an upgrade.
 #[test]
-fn the_request_in_statuses_is_that_of_this_format() {
+fn request_format_in_statuses_is_stable() {
     assert_eq!(lease::request_name(&generation()), "10a99bcbc0e47d2f");
 }
 
 /// MACs are in statuses: another format would leave every lease to expire after an upgrade.
 #[test]
-fn the_mac_in_statuses_is_that_of_this_format() {
+fn mac_format_in_statuses_is_stable() {
     let known = "622d4ab7aac362676ae85794f85858b61b002348c911bac2df6f0d135265bcf0";
     assert_eq!(lease("a").mac.as_deref(), Some(known));
 }

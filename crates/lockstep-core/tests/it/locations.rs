@@ -82,7 +82,7 @@ fn data(keys: &[&str]) -> Value {
 }
 
 #[test]
-fn a_grant_is_matched_against_what_is_read() {
+fn grant_is_matched_against_the_resolved_location() {
     let stores = views(&["secret/**"], &[]);
     let failure = planned(&data(&["secret/admin/root"]), &stores).unwrap_err();
     assert_eq!(failure.reason, Reason::AccessDenied);
@@ -93,7 +93,7 @@ fn a_grant_is_matched_against_what_is_read() {
 }
 
 #[test]
-fn whitespace_in_a_key_is_an_error_of_its_own() {
+fn whitespace_in_a_key_has_its_own_error() {
     let stores = views(&["shop/???", "shop/**", "**"], &[]);
     for key in [
         "shop/db ",
@@ -129,14 +129,14 @@ fn whitespace_in_a_key_is_an_error_of_its_own() {
 }
 
 #[test]
-fn two_spellings_of_a_key_are_one_read() {
+fn two_spellings_of_a_key_are_read_once() {
     let plan = planned(&data(&["shop/db", "secret/shop/db"]), &views(&["shop/*"], &[])).unwrap();
     assert_eq!(plan.reads.len(), 1);
     assert_eq!(plan.reads[0].reference.key.as_str(), "shop/db");
 }
 
 #[test]
-fn a_search_carries_the_grant() {
+fn search_contains_the_grant() {
     let entries = json!({ "dataFrom": [{ "find": { "path": "secret/shop" } }] });
     let plan = planned(&entries, &views(&["shop/eu/*", "blog/*"], &[])).unwrap();
     let query = &plan.searches[0].query;
@@ -145,7 +145,7 @@ fn a_search_carries_the_grant() {
 }
 
 #[test]
-fn a_store_that_cannot_parse_keys_reads_nothing() {
+fn store_that_cannot_parse_keys_reads_nothing() {
     let error = ProviderError::new(
         ErrorKind::ConfigInvalid,
         Operation::Configure,
@@ -165,7 +165,7 @@ fn a_store_that_cannot_parse_keys_reads_nothing() {
 }
 
 #[test]
-fn a_rollback_pins_a_key_in_any_spelling() {
+fn rollback_pins_every_spelling_of_a_key() {
     let source = SourceStatus {
         store: store(),
         key: "shop/db".to_owned(),

@@ -17,7 +17,7 @@ fn text(path: &str) -> Result<String, PropertyError> {
 }
 
 #[test]
-fn a_path_leads_to_its_value() {
+fn path_extracts_its_value() {
     for (path, expected) in [
         ("user", "shop"),
         ("port", "5432"),
@@ -48,7 +48,7 @@ fn a_path_leads_to_its_value() {
 }
 
 #[test]
-fn what_is_not_there_is_missing() {
+fn absent_property_is_missing() {
     for path in [
         "nope",
         "none",
@@ -70,7 +70,7 @@ fn what_is_not_there_is_missing() {
 }
 
 #[test]
-fn what_has_no_properties_says_so() {
+fn value_without_properties_has_its_own_error() {
     for (value, error) in [
         (&b"plain text"[..], PropertyError::NotJson),
         (b"\xff", PropertyError::NotJson),
@@ -92,7 +92,7 @@ fn what_has_no_properties_says_so() {
 }
 
 #[test]
-fn fields_are_all_fields_but_null() {
+fn fields_are_all_fields_except_null() {
     let value = SecretValue::from(r#"{"a":"x","b":1.50,"c":null,"d":{"e": [1, 2]}}"#);
     let found: Vec<_> = fields(&value, None)
         .expect("an object")
@@ -113,7 +113,7 @@ fn fields_are_all_fields_but_null() {
 }
 
 #[test]
-fn errors_tell_how_many_properties_and_nothing_else() {
+fn errors_show_only_the_number_of_properties() {
     let value = SecretValue::from(r#"{"canary-field":"canary-value"}"#);
     let error = extract(&value, "nope").expect_err("missing");
     assert_eq!(error.to_string(), "it has no such property; it has 1 property");
@@ -129,7 +129,7 @@ fn errors_tell_how_many_properties_and_nothing_else() {
 }
 
 #[test]
-fn deep_nesting_is_no_stack_overflow() {
+fn deep_nesting_does_not_overflow_the_stack() {
     let deep = SecretValue::from("[".repeat(100_000) + &"]".repeat(100_000));
     assert!(extract(&deep, "0.0.0").is_ok());
     assert!(extract(&SecretValue::from("{\"a\":".repeat(100_000)), "a.a").is_err());
@@ -137,14 +137,14 @@ fn deep_nesting_is_no_stack_overflow() {
 
 proptest! {
     #[test]
-    fn nothing_panics(value in "\\PC{0,60}", path in "[a-z0-9.\\\\]{0,20}") {
+    fn extraction_never_panics(value in "\\PC{0,60}", path in "[a-z0-9.\\\\]{0,20}") {
         let value = SecretValue::from(value);
         let _ = extract(&value, &path);
         let _ = fields(&value, Some(&path));
     }
 
     #[test]
-    fn every_text_comes_back(text in "\\PC{0,30}", name in "\\PC{1,10}") {
+    fn every_text_round_trips(text in "\\PC{0,30}", name in "\\PC{1,10}") {
         let value = SecretValue::from(serde_json::json!({ &name: &text }).to_string());
         let found = extract(&value, &name).expect("there");
         prop_assert_eq!(found.expose_str(), Some(text.as_str()));

@@ -583,7 +583,7 @@ const PLAIN: Features = Features {
 };
 
 #[test]
-fn credential_is_replaced_when_its_maximum_is_near_and_not_before() {
+fn credential_is_replaced_only_near_its_maximum() {
     let mut world = World::new(Features {
         leases: true,
         ..PLAIN
@@ -612,7 +612,7 @@ fn first_sync_sends_one_read_one_write_and_one_status() {
 }
 
 #[test]
-fn message_about_an_older_version_of_a_deleted_value_brings_nothing_back() {
+fn message_about_a_deleted_value_restores_nothing() {
     let mut world = World::new(PLAIN);
     for event in [
         Event::Put(false),
@@ -631,7 +631,7 @@ fn message_about_an_older_version_of_a_deleted_value_brings_nothing_back() {
 }
 
 #[test]
-fn rollback_does_not_write_other_values_under_the_earlier_version_numbers() {
+fn rollback_does_not_write_other_values_with_old_versions() {
     let rollout = RolloutFeatures {
         targets: 2,
         waves: vec![1],

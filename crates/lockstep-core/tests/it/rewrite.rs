@@ -63,7 +63,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn steps_rename_one_after_the_other() {
+fn steps_rename_in_order() {
     let steps = [
         regexp("^shop/(.*)$", "$1"),
         regexp("[^a-z]", "_"),
@@ -85,7 +85,7 @@ fn steps_rename_one_after_the_other() {
 }
 
 #[test]
-fn two_keys_that_become_one_are_an_error() {
+fn keys_that_collide_after_renaming_are_an_error() {
     assert_eq!(
         run(
             &[regexp("x", "x"), regexp("[0-9]", "")],
@@ -97,7 +97,7 @@ fn two_keys_that_become_one_are_an_error() {
 }
 
 #[test]
-fn what_does_not_work_names_the_step() {
+fn errors_name_the_step() {
     for (step, beginning) in [
         (
             regexp("(", ""),
@@ -126,7 +126,7 @@ fn what_does_not_work_names_the_step() {
 }
 
 #[test]
-fn merging_extracts_the_fields_of_all_values() {
+fn merge_extracts_the_fields_of_all_values() {
     let values = [("a", r#"{"x":"1","y":1.10}"#), ("b", r#"{"z":{"w": 2}}"#)];
     assert_eq!(
         run(&[merge(RewriteMerge::default())], &values),
@@ -179,7 +179,7 @@ fn priority_and_policies_decide_conflicts() {
 }
 
 #[test]
-fn only_objects_are_merged_and_no_value_is_shown() {
+fn only_objects_are_merged_and_errors_show_no_value() {
     for value in ["canary", "[\"canary\"]", "\"canary\"", "{\"canary\":"] {
         let error = run(&[merge(RewriteMerge::default())], &[("a", value)]).expect_err("no object");
         assert_eq!(
@@ -190,7 +190,7 @@ fn only_objects_are_merged_and_no_value_is_shown() {
 }
 
 #[test]
-fn no_error_contains_a_key_that_the_spec_does_not_name() {
+fn errors_contain_only_keys_from_the_spec() {
     const KEYS: [(&str, &str); 3] = [
         ("canary-a", r#"{"canary-field":"canary"}"#),
         ("canary-b", r#"{"canary-field":"canary"}"#),
@@ -289,7 +289,7 @@ fn no_error_contains_a_key_that_the_spec_does_not_name() {
 
 proptest! {
     #[test]
-    fn nothing_panics(source in "\\PC{0,12}", target in "[a-z${}0-9]{0,10}", template in "\\PC{0,30}", key in "\\PC{0,12}") {
+    fn rewriting_never_panics(source in "\\PC{0,12}", target in "[a-z${}0-9]{0,10}", template in "\\PC{0,30}", key in "\\PC{0,12}") {
         let _ = rewrite(&[regexp(&source, &target)], entries(&[(&key, "v"), ("b", "{}")]), Budget::begin());
         let _ = rewrite(&[transform(&template), merge(RewriteMerge::default())], entries(&[(&key, "{}")]), Budget::begin());
     }

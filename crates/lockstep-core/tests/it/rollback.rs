@@ -137,7 +137,7 @@ impl Life {
 }
 
 #[test]
-fn what_failed_is_known_by_its_versions_whatever_the_spec_makes_of_them() {
+fn failed_value_is_identified_by_its_source_versions() {
     let life = Life::rolled_back();
     assert!(life.refuses(&[source("db", "2"), source("name", "7")]));
     assert!(
@@ -160,7 +160,7 @@ fn what_failed_is_known_by_its_versions_whatever_the_spec_makes_of_them() {
 }
 
 #[test]
-fn a_spec_that_changes_while_a_value_is_refused_is_rolled_out_with_the_value_before() {
+fn spec_change_after_a_rollback_uses_the_previous_value() {
     let mut life = Life::rolled_back();
     life.write(
         "R1x",
@@ -192,7 +192,7 @@ fn a_spec_that_changes_while_a_value_is_refused_is_rolled_out_with_the_value_bef
 }
 
 #[test]
-fn a_spec_that_changes_in_the_middle_of_a_way_back_takes_all_of_its_targets_with_it() {
+fn spec_change_during_a_rollback_keeps_all_targets() {
     let mut life = Life::new();
     life.write("R1", &[source("db", "1")], false, None);
     life.write("R2", &[source("db", "2")], false, None);
@@ -208,7 +208,7 @@ fn a_spec_that_changes_in_the_middle_of_a_way_back_takes_all_of_its_targets_with
 }
 
 #[test]
-fn what_the_spec_alone_changed_is_not_rolled_back() {
+fn change_of_only_the_spec_is_not_rolled_back() {
     let mut life = Life::new();
     life.write("R1", &[source("db", "1")], false, None);
     life.write("R1-template", &[source("db", "1")], false, None);
@@ -229,7 +229,7 @@ fn what_the_spec_alone_changed_is_not_rolled_back() {
 }
 
 #[test]
-fn what_waits_when_a_rollback_goes_first_still_waits_after_it() {
+fn pending_value_still_waits_after_a_rollback() {
     let mut life = Life::new();
     life.write("R1", &[source("db", "1")], false, None);
     life.write("R2", &[source("db", "2")], false, None);
@@ -257,7 +257,7 @@ fn what_waits_when_a_rollback_goes_first_still_waits_after_it() {
 }
 
 #[test]
-fn a_source_that_was_gone_and_comes_back_as_another_is_rolled_out() {
+fn source_that_returns_with_another_value_is_rolled_out() {
     let mut life = Life::new();
     life.write("R1", &[source("db", "1")], false, None);
     life.say(Outcome::Gone);
@@ -269,7 +269,7 @@ fn a_source_that_was_gone_and_comes_back_as_another_is_rolled_out() {
 }
 
 #[test]
-fn only_versions_that_the_spec_leaves_open_are_pinned() {
+fn only_unspecified_versions_are_pinned() {
     let spec: SyncedSecretSpec = serde_json::from_value(json!({
         "secretStoreRef": { "name": "vault" },
         "data": [

@@ -95,7 +95,7 @@ fn state(rollout: &RolloutStatus, name: &str) -> TargetState {
 }
 
 #[test]
-fn waves_are_as_large_as_the_spec_says() {
+fn wave_sizes_follow_the_spec() {
     let names = ["a", "b", "c", "d", "e", "f"];
     for (waves, concurrent, expected) in [
         (vec![], None, [1, 2, 3, 4, 5, 6]),
@@ -118,7 +118,7 @@ fn waves_are_as_large_as_the_spec_says() {
 }
 
 #[test]
-fn a_wave_is_restarted_awaited_and_soaked_before_the_next() {
+fn wave_is_restarted_ready_and_soaked_before_the_next() {
     let spec = spec();
     let (old, new) = (there("", Readiness::Ready), there("new", Readiness::Ready));
     let first = begun(&spec, &["a", "b"]);
@@ -153,7 +153,7 @@ fn a_wave_is_restarted_awaited_and_soaked_before_the_next() {
 }
 
 #[test]
-fn a_target_that_is_late_holds_the_rest_and_goes_on_when_it_is_ready() {
+fn late_target_holds_the_rollout_until_it_is_ready() {
     let spec = spec();
     let moving = there("new", Readiness::Progressing);
     let (restarted, _) = look(
@@ -192,7 +192,7 @@ fn a_target_that_is_late_holds_the_rest_and_goes_on_when_it_is_ready() {
 }
 
 #[test]
-fn only_a_target_that_was_ready_before_is_reason_to_roll_back() {
+fn only_a_target_that_was_ready_before_causes_a_rollback() {
     let spec = Rollout {
         on_failure: OnFailure::Rollback,
         ..spec()
@@ -238,7 +238,7 @@ fn only_a_target_that_was_ready_before_is_reason_to_roll_back() {
 }
 
 #[test]
-fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further() {
+fn rollback_restarts_only_restarted_targets_and_ends_there() {
     let spec = Rollout {
         on_failure: OnFailure::Rollback,
         max_concurrent: Some(2),
@@ -278,7 +278,7 @@ fn the_way_back_restarts_those_that_were_restarted_and_never_goes_back_further()
 }
 
 #[test]
-fn every_odd_target_has_its_own_outcome() {
+fn unusual_targets_have_distinct_outcomes() {
     let spec = Rollout { soak: None, ..spec() };
     for (sight, expected, phase) in [
         (Observation::Missing, TargetState::Missing, RolloutPhase::Complete),
@@ -330,7 +330,7 @@ fn every_odd_target_has_its_own_outcome() {
 }
 
 #[test]
-fn a_revision_that_somebody_removed_is_not_fought_over() {
+fn removed_revision_annotation_is_not_written_again() {
     let spec = spec();
     let (restarted, _) = look(
         &begun(&spec, &["a"]),
@@ -354,7 +354,7 @@ fn a_revision_that_somebody_removed_is_not_fought_over() {
 }
 
 #[test]
-fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
+fn recently_restarted_target_waits_for_its_minimum_interval() {
     let spec = spec();
     let first = begun(&spec, &["a"]);
     let seen = BTreeMap::from([(target("a"), there("", Readiness::Ready))]);
@@ -401,7 +401,7 @@ fn a_target_that_was_restarted_just_now_waits_for_its_interval() {
 }
 
 #[test]
-fn a_spec_that_changes_in_the_middle_keeps_what_was_done() {
+fn spec_change_during_a_rollout_keeps_its_progress() {
     let spec = spec();
     let old = there("", Readiness::Ready);
     let (moving, _) = look(&begun(&spec, &["a", "b", "c"]), &spec, &[("a", old)], 0);
@@ -460,7 +460,7 @@ fn verifying(spec: &Rollout) -> RolloutStatus {
 }
 
 #[test]
-fn a_wave_is_verified_before_the_next_and_the_last_before_the_end() {
+fn every_wave_is_verified_before_the_rollout_continues() {
     let spec = verified();
     let new = |name| [(name, there("new", Readiness::Ready))];
     let first = verifying(&spec);
@@ -490,7 +490,7 @@ fn a_wave_is_verified_before_the_next_and_the_last_before_the_end() {
 }
 
 #[test]
-fn a_check_that_fails_or_is_late_stops_the_rollout_until_another_is_asked_for() {
+fn failed_or_late_check_stops_the_rollout_until_retry() {
     let back = Rollout {
         on_failure: OnFailure::Rollback,
         ..verified()
@@ -555,7 +555,7 @@ fn a_check_that_fails_or_is_late_stops_the_rollout_until_another_is_asked_for() 
 }
 
 #[test]
-fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_when_it_can() {
+fn blocked_check_causes_no_rollback_and_its_timeout_waits() {
     let spec = Rollout {
         on_failure: OnFailure::Rollback,
         ..verified()
@@ -587,7 +587,7 @@ fn a_check_that_cannot_be_made_is_no_reason_to_roll_back_and_its_time_begins_whe
 }
 
 #[test]
-fn a_check_of_which_nothing_can_be_learnt_in_time_is_held_and_goes_on_when_something_can() {
+fn check_without_a_result_is_held_until_there_is_one() {
     let spec = Rollout {
         on_failure: OnFailure::Rollback,
         ..verified()
@@ -618,7 +618,7 @@ fn a_check_of_which_nothing_can_be_learnt_in_time_is_held_and_goes_on_when_somet
 }
 
 #[test]
-fn that_the_job_of_a_check_was_made_stands_in_the_status_until_another_is_asked_for() {
+fn status_records_the_created_job_until_a_retry() {
     let new = [("a", there("new", Readiness::Ready))];
     let by_job = verified();
     let mut by_request = verified();
@@ -667,7 +667,7 @@ fn that_the_job_of_a_check_was_made_stands_in_the_status_until_another_is_asked_
 }
 
 #[test]
-fn the_job_of_a_check_stays_an_hour_after_its_end_or_longer() {
+fn verification_job_is_kept_for_at_least_an_hour() {
     let spec = verified();
     let rollout = verifying(&spec);
     let attempt = Attempt {
@@ -692,7 +692,7 @@ fn the_job_of_a_check_stays_an_hour_after_its_end_or_longer() {
 }
 
 #[test]
-fn a_target_that_falls_over_while_its_wave_is_verified_has_it_verified_anew() {
+fn target_that_fails_during_verification_restarts_it() {
     let spec = verified();
     let (fell, _) = look_and_check(
         &verifying(&spec),
@@ -722,7 +722,7 @@ fn previous(revision: &str) -> Option<PreviousRevision> {
 }
 
 #[test]
-fn a_way_back_over_two_rollouts_that_did_not_end_takes_every_target_with_it() {
+fn rollback_over_two_unfinished_rollouts_covers_all_targets() {
     let spec = Rollout { soak: None, ..spec() };
     let names = [target("a"), target("b"), target("c")];
     // "a" got "second" and "third", "b" got "second" alone, "c" neither
@@ -767,7 +767,7 @@ fn a_way_back_over_two_rollouts_that_did_not_end_takes_every_target_with_it() {
 }
 
 #[test]
-fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
+fn retry_before_a_rollback_starts_is_accepted() {
     let spec = Rollout {
         on_failure: OnFailure::Rollback,
         ..spec()
@@ -789,7 +789,7 @@ fn who_asks_for_another_try_before_a_rollback_has_begun_gets_it() {
 }
 
 #[test]
-fn selectors_that_mean_too_much_hold_the_rollout_until_they_mean_less() {
+fn too_many_selected_targets_hold_the_rollout() {
     let spec = spec();
     let names: Vec<String> = (0..=MAX_TARGETS).map(|nth| format!("t{nth}")).collect();
     let found: Vec<Target> = names.iter().map(|name| target(name)).collect();

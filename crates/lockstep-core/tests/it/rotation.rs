@@ -35,7 +35,7 @@ fn closed(next: &str) -> Opening {
 }
 
 #[test]
-fn a_window_is_open_from_its_first_second_to_its_last() {
+fn window_is_open_from_its_first_to_its_last_second() {
     let nightly = windows("0 2 * * 1-5", 180, "Europe/Berlin");
     for (now, expected) in [
         // Monday, in winter an hour ahead of UTC
@@ -51,7 +51,7 @@ fn a_window_is_open_from_its_first_second_to_its_last() {
 }
 
 #[test]
-fn daylight_saving_moves_a_window_and_never_loses_one() {
+fn daylight_saving_moves_windows_and_never_skips_one() {
     let nightly = windows("30 2 * * *", 60, "Europe/Berlin");
     for (now, expected) in [
         // on 2026-03-29 the clock goes from 02:00 to 03:00, which is 01:00 UTC: there is no 02:30
@@ -67,7 +67,7 @@ fn daylight_saving_moves_a_window_and_never_loses_one() {
 }
 
 #[test]
-fn a_window_that_spans_the_change_lasts_for_the_time_that_passes() {
+fn window_across_a_clock_change_keeps_its_elapsed_duration() {
     let night = windows("0 1 * * *", 180, "Europe/Berlin");
     // from 01:00 winter time to 05:00 summer time: three hours
     assert_eq!(night.at(at("2026-03-29T02:59:59Z")), Opening::Open);
@@ -75,7 +75,7 @@ fn a_window_that_spans_the_change_lasts_for_the_time_that_passes() {
 }
 
 #[test]
-fn the_names_of_schedules_and_no_windows_at_all() {
+fn named_schedules_work_and_no_windows_means_open() {
     assert_eq!(Windows::default().at(at("2026-01-01T00:00:00Z")), Opening::Open);
     for (name, next) in [
         ("@hourly", "2026-01-02T05:00:00Z"),
@@ -94,7 +94,7 @@ fn the_names_of_schedules_and_no_windows_at_all() {
 }
 
 #[test]
-fn a_window_that_cannot_be_used_says_which_and_why() {
+fn invalid_window_is_named_with_the_reason() {
     for (window, says) in [
         (
             window("0 2 * *", 60, "UTC"),
@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn windows_are_open_when_a_walk_over_every_minute_says_so(
+    fn windows_match_a_minute_by_minute_reference(
         minute in prop::option::of(prop::sample::select(vec![0_i8, 15, 30, 59])),
         hour in prop::option::of(0_i8..24),
         weekday in prop::option::of(0_i8..7),
@@ -227,7 +227,7 @@ fn written(revision: &str) -> TargetStatus {
 }
 
 #[test]
-fn what_changed_waits_and_everything_else_does_not() {
+fn only_changed_values_wait() {
     let nightly = windows("0 2 * * *", 60, "UTC");
     let noon = at("2026-01-01T12:00:00Z");
     let target = written("7f3a");
@@ -311,7 +311,7 @@ fn synced(revision: &str, created: &str) -> Outcome<'static> {
 }
 
 #[test]
-fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
+fn two_pending_changes_are_one_since_the_first() {
     let rotation = Rotation {
         windows: vec![window("0 2 * * *", 60, "UTC")],
         ..Rotation::default()
@@ -364,7 +364,7 @@ fn two_changes_before_a_window_are_one_that_waits_since_the_first() {
 }
 
 #[test]
-fn what_waits_stays_said_while_a_store_fails() {
+fn pending_value_stays_reported_while_a_store_fails() {
     let rotation = Rotation {
         windows: vec![window("0 2 * * *", 60, "UTC")],
         ..Rotation::default()
@@ -392,7 +392,7 @@ fn what_waits_stays_said_while_a_store_fails() {
 }
 
 #[test]
-fn a_version_that_is_too_old_is_told_by_its_own_age() {
+fn overdue_is_based_on_the_age_of_the_version() {
     let rotation = Rotation {
         max_age: Some("30d".parse().unwrap()),
         ..Rotation::default()
@@ -427,7 +427,7 @@ fn a_version_that_is_too_old_is_told_by_its_own_age() {
 }
 
 #[test]
-fn who_asked_to_rotate_is_heard_once() {
+fn rotate_now_is_handled_once() {
     let rotation = Rotation::default();
     let now = at("2026-01-01T12:00:00Z");
     let heard = report(

@@ -238,7 +238,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_crash_or_edit_makes_a_write_touch_a_foreign_secret(
+    fn no_crash_or_edit_makes_a_write_change_an_unowned_secret(
         events in prop::collection::vec(event(), 0..12),
         last in desired(),
         denies_early in any::<bool>(),
@@ -366,7 +366,7 @@ fn data_of_an_immutable_secret_does_not_change_the_failure() {
 }
 
 #[test]
-fn immutable_secret_of_ours_is_found_again_without_a_record() {
+fn own_immutable_secret_is_found_without_a_record() {
     let sealed = Desired {
         immutable: true,
         ..PLAIN
@@ -471,7 +471,7 @@ fn adoption_replaces_content_and_never_deletes() {
 }
 
 #[test]
-fn foreign_secret_is_left_alone() {
+fn unowned_secret_is_left_alone() {
     for adopt in [None, Some("someone else")] {
         let mut server = foreign(adopt, false, 0);
         assert_eq!(first(PLAIN, &mut server), Err(WriteFailure::Foreign));

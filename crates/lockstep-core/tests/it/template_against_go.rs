@@ -31,7 +31,7 @@ fn values() -> BTreeMap<String, SecretValue> {
 }
 
 #[test]
-fn templates_yield_what_go_and_sprig_yield() {
+fn templates_render_like_go_and_sprig() {
     let rows: Vec<Row> = include_str!("../data/go_templates.jsonl")
         .lines()
         .map(|line| serde_json::from_str(line).expect("a row is JSON"))
@@ -67,7 +67,7 @@ fn templates_yield_what_go_and_sprig_yield() {
 }
 
 #[test]
-fn every_example_yields_what_the_documentation_says() {
+fn every_example_renders_as_documented() {
     let values: BTreeMap<_, _> = [("name", "shop"), ("json", r#"{"port":5432}"#)]
         .map(|(key, value)| (key.to_owned(), SecretValue::from(value)))
         .into();

@@ -37,7 +37,7 @@ fn output(text: &str) -> String {
 }
 
 #[test]
-fn a_missing_key_is_named_where_it_stands() {
+fn missing_key_is_named_with_its_position() {
     assert_eq!(
         message("postgres://{{ .usernme }}:{{ .password }}@db"),
         "line 1, column 15: \".usernme\" is not a key of this Secret. Available keys: cert, json, password, tls.crt, username."
@@ -109,7 +109,7 @@ fn a_missing_key_is_named_where_it_stands() {
 }
 
 #[test]
-fn long_lists_of_keys_are_cut() {
+fn long_lists_of_keys_are_truncated() {
     let values: BTreeMap<_, _> = (0..25)
         .map(|n| (format!("key{n:02}"), SecretValue::from("x")))
         .collect();
@@ -134,7 +134,7 @@ fn long_lists_of_keys_are_cut() {
 }
 
 #[test]
-fn keys_that_the_spec_does_not_name_are_not_shown() {
+fn keys_missing_from_the_spec_are_not_shown() {
     let values = BTreeMap::from([("canary.key".to_owned(), SecretValue::from("\u{0}"))]);
     for text in [
         "{{ .nope }}",
@@ -156,7 +156,7 @@ fn keys_that_the_spec_does_not_name_are_not_shown() {
 }
 
 #[test]
-fn a_missing_key_may_be_asked_for() {
+fn missing_key_can_be_tested() {
     for (text, expected) in [
         ("{{ if .nope }}a{{ else }}b{{ end }}", "b"),
         ("{{ with .nope }}a{{ else }}b{{ end }}", "b"),
@@ -178,7 +178,7 @@ fn a_missing_key_may_be_asked_for() {
 }
 
 #[test]
-fn a_value_that_looks_like_a_missing_one_is_a_value() {
+fn value_that_looks_like_a_missing_one_is_rendered() {
     let values = BTreeMap::from([("a".to_owned(), SecretValue::from("<no value>"))]);
     for text in ["{{ .a }}", "{{ print .a }}", "<no value>"] {
         let output = template::render(text, &values).expect("renders");
@@ -187,7 +187,7 @@ fn a_value_that_looks_like_a_missing_one_is_a_value() {
 }
 
 #[test]
-fn no_error_carries_a_value() {
+fn errors_contain_no_value() {
     for text in [
         "{{ .nope }}",
         "{{ .password.field }}",
@@ -247,7 +247,7 @@ fn no_error_carries_a_value() {
 }
 
 #[test]
-fn messages_say_what_to_do() {
+fn errors_explain_what_to_do() {
     for (text, expected) in [
         (
             "{{ uuidv4 }}",
@@ -317,7 +317,7 @@ fn checking_needs_no_values() {
 }
 
 #[test]
-fn binary_values_survive() {
+fn binary_values_are_unchanged() {
     let bytes = b"canary\xff\xfe";
     for (text, expected) in [
         ("{{ .cert }}", bytes.to_vec()),
@@ -342,7 +342,7 @@ fn binary_values_survive() {
 }
 
 #[test]
-fn a_map_keeps_the_text_of_its_values() {
+fn map_keeps_the_text_of_its_values() {
     let map = template::render_map(
         "a: 1.10\nb: true\nc: x\nd: \"1\"\ne:\nf: null\ng: 0x10\n",
         &values(),
@@ -371,7 +371,7 @@ fn a_map_keeps_the_text_of_its_values() {
 }
 
 #[test]
-fn a_key_is_renamed_by_a_template() {
+fn template_renames_a_key() {
     assert_eq!(
         template::render_key("{{ .value | upper | replace \"-\" \"_\" }}", "a-b").as_deref(),
         Ok("A_B")

@@ -3,7 +3,7 @@
 use lockstep_core::template::{self, FUNCTIONS};
 
 #[test]
-fn the_list_of_functions_is_what_was_agreed() {
+fn function_list_matches_the_pinned_list() {
     let mut names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
     names.sort_unstable();
     let pinned: Vec<_> = include_str!("../data/template_functions.txt").lines().collect();
@@ -14,7 +14,7 @@ fn the_list_of_functions_is_what_was_agreed() {
 }
 
 #[test]
-fn nothing_random_timed_or_outside_is_known() {
+fn nondeterministic_functions_are_unknown() {
     for name in [
         "randAlphaNum",
         "randAlpha",
@@ -54,7 +54,7 @@ fn nothing_random_timed_or_outside_is_known() {
 }
 
 #[test]
-fn the_documentation_is_current() {
+fn function_documentation_is_current() {
     assert_eq!(
         template::functions_markdown(),
         include_str!("../../../../docs/reference/functions.md"),

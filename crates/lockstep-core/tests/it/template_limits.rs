@@ -18,7 +18,7 @@ fn values() -> BTreeMap<String, SecretValue> {
 }
 
 #[test]
-fn what_wants_too_much_is_refused_in_time() {
+fn expensive_templates_are_rejected_quickly() {
     let cases: Vec<(&str, String)> = vec![
         ("parentheses", format!("{{{{ {}1{} }}}}", "(".repeat(50_000), ")".repeat(50_000))),
         ("open parentheses", format!("{{{{ {}", "(".repeat(100_000))),
@@ -66,7 +66,7 @@ fn what_wants_too_much_is_refused_in_time() {
 }
 
 #[test]
-fn what_stays_within_the_limits_is_rendered() {
+fn templates_within_the_limits_are_rendered() {
     let blocks = "{{ if true }}".repeat(31) + "x" + &"{{ end }}".repeat(31);
     let parentheses = format!("{{{{ {}1{} }}}}", "(".repeat(31), ")".repeat(31));
     let calls = (0..30).fold("{{ template \"t0\" .a }}".to_owned(), |text, n| {
@@ -89,7 +89,7 @@ fn what_stays_within_the_limits_is_rendered() {
 }
 
 #[test]
-fn a_search_that_repeats_ends_in_time_and_is_named() {
+fn repeated_search_is_stopped_in_time_and_named() {
     let text = "(repeat 1000000 \"a\")";
     for (function, arguments) in [
         ("regexReplaceAll", format!("\"a*x|a\" {text} \"\"")),
@@ -119,7 +119,7 @@ fn a_search_that_repeats_ends_in_time_and_is_named() {
 }
 
 #[test]
-fn a_text_too_long_for_its_expression_is_refused_by_name() {
+fn text_too_long_for_its_expression_is_rejected_by_name() {
     let error = template::render(r#"{{ regexMatch "\\w{20}" .big }}"#, &values()).unwrap_err();
     assert!(
         error
@@ -130,7 +130,7 @@ fn a_text_too_long_for_its_expression_is_refused_by_name() {
 }
 
 #[test]
-fn what_a_template_holds_at_once_is_bounded() {
+fn memory_of_a_template_is_bounded() {
     const FULL: &str = "the template would hold more than 16 MiB of values at the same time.";
     let twenty = |action: fn(usize) -> String| (0..20).map(action).collect::<Vec<_>>().concat();
     let declared = twenty(|n| format!("{{{{ $x{n} := .big }}}}"));
@@ -184,7 +184,7 @@ fn aliases_of_the_output_are_counted_before_they_are_expanded() {
 }
 
 #[test]
-fn values_larger_than_two_mebibytes_are_refused() {
+fn values_larger_than_two_mebibytes_are_rejected() {
     let values = BTreeMap::from([("a".to_owned(), SecretValue::new(vec![b'x'; (2 << 20) + 1]))]);
     let error = template::render("{{ len .a }}", &values).expect_err("too large");
     assert_eq!(
@@ -259,7 +259,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn no_text_panics(text in pieces()) {
+    fn no_template_text_panics(text in pieces()) {
         let values = BTreeMap::from([
             ("a".to_owned(), SecretValue::from("val\u{fc}e")),
             ("binary".to_owned(), SecretValue::new(vec![0xff, 0])),

@@ -78,7 +78,7 @@ fn apply(object: &mut Value, patch: &Value) -> Result<(), String> {
 }
 
 #[test]
-fn every_reference_of_the_pods_is_moved_and_nothing_else() {
+fn only_references_in_the_pod_template_are_moved() {
     for (before, annotations) in [("database", json!({ "team": "shop" })), (OLD, Value::Null)] {
         let mut object = deployment(before, &annotations);
         let seen = read(&object);
@@ -98,7 +98,7 @@ fn every_reference_of_the_pods_is_moved_and_nothing_else() {
 }
 
 #[test]
-fn a_workload_that_is_not_as_it_was_seen_is_not_moved() {
+fn workload_that_changed_since_observation_is_not_moved() {
     let seen = read(&deployment(OLD, &json!({})));
     let patch = versions::moves(&seen, "database", "0000000f");
     let mut replaced = deployment(OLD, &json!({}));
@@ -113,7 +113,7 @@ fn a_workload_that_is_not_as_it_was_seen_is_not_moved() {
 }
 
 #[test]
-fn a_template_carries_a_revision_when_all_of_it_agrees() {
+fn revision_requires_that_all_references_agree() {
     let annotation = json!({ "lockstep.dev/revision.database": "0000000f" });
     let mut object = deployment(NEW, &annotation);
     assert_eq!(read(&object).revision.as_deref(), Some("0000000f"));
@@ -129,7 +129,7 @@ fn a_template_carries_a_revision_when_all_of_it_agrees() {
 }
 
 #[test]
-fn only_a_workload_that_names_the_secret_in_an_annotation_of_its_own_lets_references_move() {
+fn references_move_only_with_an_annotation_on_the_workload() {
     let read = |own: Value, template: Value| {
         let mut object = deployment("database", &template);
         object["metadata"]["annotations"] = own;
@@ -161,7 +161,7 @@ fn only_a_workload_that_names_the_secret_in_an_annotation_of_its_own_lets_refere
 }
 
 #[test]
-fn names_of_versions_are_told_from_those_of_others() {
+fn version_names_of_other_secrets_are_distinguished() {
     for (name, expected) in [
         ("database", true),
         (OLD, true),
@@ -222,7 +222,7 @@ fn status(phase: RolloutPhase, current: &str, earlier: &[&str]) -> SyncedSecretS
 }
 
 #[test]
-fn earlier_secrets_stay_while_a_rollout_can_need_them_and_as_many_as_are_kept_after_it() {
+fn versions_are_pruned_to_the_limit_after_the_rollout() {
     let spec = |kept| SecretTarget {
         versioned: true,
         revision_history_limit: kept,
@@ -252,7 +252,7 @@ fn earlier_secrets_stay_while_a_rollout_can_need_them_and_as_many_as_are_kept_af
 }
 
 #[test]
-fn the_history_holds_each_earlier_secret_once_the_newest_first_and_never_the_current_one() {
+fn history_lists_earlier_versions_once_newest_first() {
     let before = status(RolloutPhase::Complete, "00000003", &["00000002", "00000001"]);
     let names = |noted: Vec<TargetStatus>| -> Vec<String> {
         noted.into_iter().map(|version| version.revision).collect()
@@ -287,7 +287,7 @@ fn the_history_holds_each_earlier_secret_once_the_newest_first_and_never_the_cur
 }
 
 #[test]
-fn only_when_every_target_is_seen_on_the_current_one_is_an_earlier_secret_needed_by_none() {
+fn earlier_version_is_needed_until_all_targets_are_current() {
     let sight = |revision: &str, readiness, keeps_older| {
         Observation::There(Workload {
             uid: "uid".to_owned(),

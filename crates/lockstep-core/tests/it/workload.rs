@@ -15,7 +15,7 @@ fn readiness(kind: WorkloadKind, spec: &Value, status: &Value) -> Readiness {
 }
 
 #[test]
-fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
+fn workload_is_ready_when_all_pods_are_new_and_available() {
     use Readiness::{Failed, OnDelete, Partial, Paused, Progressing, Ready, ScaledToZero, Unavailable};
     use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
     let three = json!({ "replicas": 3 });
@@ -201,7 +201,7 @@ fn a_workload_is_ready_when_all_of_its_pods_are_new_and_available() {
 }
 
 #[test]
-fn what_is_applied_is_one_annotation_of_the_pod_template_and_nothing_else() {
+fn patch_contains_only_one_pod_template_annotation() {
     let target = Target {
         kind: WorkloadKind::Deployment,
         name: "api".to_owned(),
@@ -216,7 +216,7 @@ fn what_is_applied_is_one_annotation_of_the_pod_template_and_nothing_else() {
 }
 
 #[test]
-fn names_of_any_length_make_annotations_and_managers_that_kubernetes_takes() {
+fn long_names_yield_valid_annotations_and_field_managers() {
     let mut seen = std::collections::BTreeSet::new();
     for secret in [
         "a".to_owned(),

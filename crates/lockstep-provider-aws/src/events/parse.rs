@@ -1,8 +1,10 @@
-//! The events of EventBridge that tell of a change: the services' own, and what CloudTrail saw of a call.
+//! Parses the EventBridge events that report a change: events of the services, and calls that
+//! CloudTrail recorded.
 //!
-//! Own events: "Secret Label Updated event" in the AWS Secrets Manager User Guide, and "Amazon EventBridge event examples
-//! for Systems Manager" in the AWS Systems Manager User Guide. Calls: "AWS CloudTrail entries for Secrets Manager" there.
-//! Calls that only read are in CloudTrail too, lockstep's own among them: they tell of nothing.
+//! Events of the services: "Secret Label Updated event" in the AWS Secrets Manager User Guide, and
+//! "Amazon EventBridge event examples for Systems Manager" in the AWS Systems Manager User Guide.
+//! Calls: "AWS CloudTrail entries for Secrets Manager" there. CloudTrail also contains calls that
+//! only read, including lockstep's own. They report no change.
 
 use jiff::Timestamp;
 use lockstep_api::aws::AwsService;
@@ -10,16 +12,17 @@ use lockstep_core::events::VersionHint;
 use lockstep_provider::EventKind;
 use serde_json::Value;
 
-/// The longest message that SQS carries, in bytes, is 1 MiB; an event is much shorter.
+/// The maximum length of an SQS message in bytes is 1 MiB; an event is much shorter.
 const LONGEST: usize = 1 << 20;
-/// The label of the version that a reference without a version means.
+/// The label of the version that a reference without a version reads.
 const CURRENT: &str = "AWSCURRENT";
-/// The label of a version that is being made.
+/// The label of a version that is being created.
 const PENDING: &str = "AWSPENDING";
-/// What Secrets Manager puts behind a name to make it the end of an ARN: a hyphen and six characters.
+/// The length of the suffix that Secrets Manager appends to a name in an ARN: a hyphen and six
+/// characters.
 const SUFFIX: usize = 7;
 
-/// Calls of Secrets Manager after which a value, or what is kept beside it, may be another.
+/// Calls of Secrets Manager that can change a value or its metadata.
 const SECRET_CALLS: &[&str] = &[
     "CreateSecret",
     "DeleteSecret",
@@ -32,7 +35,7 @@ const SECRET_CALLS: &[&str] = &[
     "UpdateSecret",
     "UpdateSecretVersionStage",
 ];
-/// The same of Parameter Store.
+/// Calls of Parameter Store that can change a value or its metadata.
 const PARAMETER_CALLS: &[&str] = &[
     "AddTagsToResource",
     "DeleteParameter",
@@ -43,14 +46,14 @@ const PARAMETER_CALLS: &[&str] = &[
     "UnlabelParameterVersion",
 ];
 
-/// An event.
+/// An event of EventBridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) kind: EventKind,
     pub(super) at: Option<Timestamp>,
 }
 
-/// Reads the body of a message, for a store of that service whose names begin with `prefix`.
+/// Parses the body of a message for a store of this service whose names start with `prefix`.
 pub(super) fn parse(body: &str, service: AwsService, prefix: &str) -> Event {
     let malformed = Event {
         kind: EventKind::Malformed,
@@ -84,7 +87,7 @@ fn event_kind(
         _ => return EventKind::Malformed,
     };
     if of_service != service {
-        // one queue may serve a store that reads the other service
+        // One queue can serve a store of the other service.
         return EventKind::Nothing;
     }
     let (Some(detail), is_call) = (
@@ -118,7 +121,7 @@ fn event_kind(
             ];
             Names::of_parameters(names.into_iter().flatten(), prefix).changed(None, at)
         }
-        // other events of the same service, such as that a parameter's policy acted
+        // Other events of the same service, for example that a parameter's policy acted.
         _ => EventKind::Nothing,
     }
 }
@@ -137,7 +140,7 @@ fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> EventKind
             .is_some_and(|stages| stages.iter().any(|stage| stage.as_str() == Some(wanted)))
     };
     if call == "PutSecretValue" && has(PENDING) && !has(CURRENT) {
-        // a rotation begins; the end of it is another event
+        // A rotation starts. Its end is another event.
         return EventKind::Nothing;
     }
     let names = Names::of_secret(
@@ -182,7 +185,7 @@ fn parameter_call(detail: &Value, prefix: &str) -> EventKind {
     Names::of_parameters(several.chain(one.into_iter().flatten()), prefix).changed(None, None)
 }
 
-/// A text below a path of fields and indices.
+/// Returns the text at a path of fields and indices.
 fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
     let mut at = value;
     for field in path {
@@ -194,11 +197,11 @@ fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {
     at.as_str().filter(|text| !text.is_empty())
 }
 
-/// Every form in which a reference can name what changed.
+/// Every form in which a reference can name the changed value.
 struct Names(Vec<String>);
 
 impl Names {
-    /// A secret, from names and ARNs.
+    /// Returns the forms of a secret, from names and ARNs.
     fn of_secret<'a>(ids: impl IntoIterator<Item = Option<&'a str>>, prefix: &str) -> Self {
         let mut names = Self(Vec::new());
         for id in ids.into_iter().flatten() {
@@ -210,7 +213,7 @@ impl Names {
             let Some((_, name)) = id.split_once(":secret:") else {
                 continue;
             };
-            // an ARN may come without its end; whether it did, nobody can see
+            // An ARN may lack its suffix, which cannot be detected.
             names.name(name, prefix);
             let cut = |text: &'a str| {
                 let (begin, end) = text.split_at_checked(text.len().checked_sub(SUFFIX)?)?;
@@ -224,7 +227,7 @@ impl Names {
         names
     }
 
-    /// Parameters, from names and ARNs.
+    /// Returns the forms of parameters, from names and ARNs.
     fn of_parameters<'a>(ids: impl IntoIterator<Item = &'a str>, prefix: &str) -> Self {
         let mut names = Self(Vec::new());
         for id in ids {
@@ -234,7 +237,7 @@ impl Names {
             }
             names.add(id);
             if let Some((_, name)) = id.split_once(":parameter/") {
-                // a name without any slash has none at its beginning either
+                // A name without a slash in it does not start with one.
                 names.name(name, prefix);
                 names.name(&format!("/{name}"), prefix);
             }
@@ -263,13 +266,13 @@ impl Names {
                 read_version: format!("uuid/{id}"),
                 at,
             }),
-            // anyone who can write to the queue may have sent another text
+            // Anyone who can write to the queue may have sent another text.
             None | Some(_) => EventKind::Changed(self.0),
         }
     }
 }
 
-/// Whether Secrets Manager gives such ids to versions: letters, digits and dashes.
+/// Whether an id has the form of Secrets Manager's versions: letters, digits and dashes.
 fn is_version(id: &str) -> bool {
     id.len() <= 64
         && id

@@ -37,7 +37,7 @@ fn version(kind: &EventKind) -> Option<&str> {
 }
 
 #[test]
-fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
+fn secrets_manager_event_names_the_secret_and_its_version() {
     let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": ID });
     let mut updated = event("aws.secretsmanager", "Secret Label Updated", &detail);
     let kind = secret(&updated);
@@ -60,7 +60,7 @@ fn the_own_event_of_secrets_manager_names_the_secret_and_its_version() {
 }
 
 #[test]
-fn text_that_is_no_version_is_not_read_as_one() {
+fn text_that_is_no_version_is_ignored() {
     let parsed = |id: &str| {
         let detail = json!({ "name": "shop/database", "labelUpdated": "AWSCURRENT", "versionId": id });
         secret(&event("aws.secretsmanager", "Secret Label Updated", &detail))
@@ -73,14 +73,14 @@ fn text_that_is_no_version_is_not_read_as_one() {
 }
 
 #[test]
-fn a_label_of_ones_own_is_a_change_and_no_version_to_be_current() {
+fn custom_label_is_a_change_without_a_version_hint() {
     let detail = json!({ "name": "shop/database", "labelUpdated": "blue", "versionId": ID });
     let kind = secret(&event("aws.secretsmanager", "Secret Label Updated", &detail));
     assert_eq!((keys(&kind), version(&kind)), (vec!["database"], None));
 }
 
 #[test]
-fn a_call_that_cloud_trail_saw_names_the_secret_by_name_or_by_arn() {
+fn cloud_trail_call_names_the_secret_by_name_or_arn() {
     let response = json!({ "arn": ARN, "name": "shop/database", "versionId": ID });
     for asked in ["shop/database", ARN, ARN.trim_end_matches("-AbCdEf")] {
         let put = call(
@@ -106,13 +106,14 @@ fn a_call_that_cloud_trail_saw_names_the_secret_by_name_or_by_arn() {
 }
 
 #[test]
-fn a_version_that_is_being_made_a_call_that_failed_and_one_that_reads_tell_of_nothing() {
+fn pending_versions_failed_calls_and_reads_are_no_change() {
     let pending = json!({ "requestParameters": { "secretId": ARN, "versionStages": ["AWSPENDING"] } });
     let failed = json!({ "requestParameters": { "secretId": ARN }, "errorCode": "AccessDenied" });
     for untold in [
         call("PutSecretValue", pending),
         call("PutSecretValue", failed),
-        // lockstep's own reads are seen by CloudTrail: if they woke anybody, they would never end
+        // CloudTrail also records lockstep's own reads. If they woke objects, reads would never
+        // end.
         call(
             "GetSecretValue",
             json!({ "requestParameters": { "secretId": ARN } }),
@@ -135,7 +136,7 @@ fn a_version_that_is_being_made_a_call_that_failed_and_one_that_reads_tell_of_no
             "Something New",
             &json!({ "name": "shop/database" }),
         ),
-        // outside of the store's prefix
+        // Outside of the store's prefix.
         event(
             "aws.secretsmanager",
             "Secret Label Updated",
@@ -147,7 +148,7 @@ fn a_version_that_is_being_made_a_call_that_failed_and_one_that_reads_tell_of_no
 }
 
 #[test]
-fn what_is_no_event_is_malformed() {
+fn text_that_is_no_event_is_malformed() {
     for body in [
         "",
         "{",
@@ -169,14 +170,14 @@ fn what_is_no_event_is_malformed() {
         parse(&long, AwsService::SecretsManager, "").kind,
         EventKind::Malformed
     );
-    // names of other characters than the service has are cut nowhere that is not a character's boundary
+    // Names with characters that the service does not allow are cut only at character boundaries.
     let odd = json!({ "eventName": "PutSecretValue", "requestParameters": { "secretId": "arn:aws:x:secret:\u{e4}\u{e4}\u{e4}\u{e4}" } });
     let odd = event("aws.secretsmanager", "AWS API Call via CloudTrail", &odd);
     parse(&odd.to_string(), AwsService::SecretsManager, "");
 }
 
 #[test]
-fn parameters_are_named_by_name_and_by_arn() {
+fn parameters_are_named_by_name_and_arn() {
     let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/database";
     let parameter =
         |event: &Value, prefix: &str| parse(&event.to_string(), AwsService::ParameterStore, prefix).kind;

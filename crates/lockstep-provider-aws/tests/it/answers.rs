@@ -1,4 +1,4 @@
-//! Answers to another question than the one that was asked.
+//! Responses to another request than the one that was sent.
 
 use lockstep_provider::{ErrorKind, ProviderError, RemoteRef, RemoteSecret};
 use lockstep_provider_testkit::at;
@@ -98,7 +98,8 @@ async fn secret_of_another_account_does_not_answer_an_equal_name() {
         let results = store.fetch_all(&[&other, "shop/db"]).await;
         assert_eq!(text(&results[0]), "CANARY-foreign");
         assert_eq!(text(&results[1]), "CANARY");
-        // two secrets of one name: neither is known to be the right one, and the next answer is no secret
+        // Two secrets have the same name: neither is known to be the right one, and the next
+        // response is not a secret.
         let results = store.fetch_all(&["shop/db", "shop/other"]).await;
         assert_eq!(kind(&results[0]), Err(ErrorKind::Malformed));
     }
@@ -170,7 +171,7 @@ async fn decryption_with_another_key_is_malformed() {
         (arn.as_str(), json!(arn), true),
         (id, json!(arn), true),
         (id, json!(id), true),
-        // the service names the key, never the alias
+        // The service returns the key, never the alias.
         ("alias/shop", json!(other), true),
         (alias, json!(other), true),
         (arn.as_str(), json!(other), false),

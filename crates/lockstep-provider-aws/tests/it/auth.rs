@@ -1,4 +1,5 @@
-//! Whose credentials are used, how often they are got, and what happens when they are refused.
+//! Tests which credentials are used, how often logins happen, and what happens when they are
+//! rejected.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +22,7 @@ async fn stocked() -> Aws {
     aws
 }
 
-/// `spec.provider.aws` of a store that exchanges the token of ServiceAccount "reader".
+/// Returns `spec.provider.aws` of a store that exchanges the token of ServiceAccount "reader".
 fn jwt(aws: &Aws) -> Value {
     let auth = json!({ "jwt": { "serviceAccountRef": { "name": "reader" } } });
     and(spec("SecretsManager", &aws.address()), "auth", auth)
@@ -33,7 +34,7 @@ fn reader(aws: &Aws, role: &str) -> Objects {
 }
 
 #[tokio::test]
-async fn an_access_key_is_used_as_it_is_and_its_line_end_is_cut_off() {
+async fn access_key_is_used_without_its_line_end() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let store = Store::of("SecretsManager", &aws).await;
@@ -43,7 +44,7 @@ async fn an_access_key_is_used_as_it_is_and_its_line_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_thousand_reads_of_a_store_assume_its_role_once() {
+async fn thousand_reads_assume_the_role_once() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let spec = and(spec("SecretsManager", &aws.address()), "role", ROLE);
@@ -59,10 +60,10 @@ async fn a_thousand_reads_of_a_store_assume_its_role_once() {
 }
 
 #[tokio::test]
-async fn a_session_is_renewed_before_it_ends() {
+async fn session_is_renewed_before_it_expires() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
-    // Sessions are renewed at four fifths of their life.
+    // Sessions are renewed after four fifths of their lifetime.
     aws.lifetime(Duration::from_secs(5));
     let spec = and(spec("SecretsManager", &aws.address()), "role", ROLE);
     let store = Store::new(spec, &objects()).await;
@@ -78,7 +79,7 @@ async fn a_session_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn the_external_id_and_the_tags_of_the_session_are_sent() {
+async fn external_id_and_session_tags_are_sent() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     aws.require_external_id(ROLE, "CANARY-4711");
@@ -108,7 +109,7 @@ async fn the_external_id_and_the_tags_of_the_session_are_sent() {
 }
 
 #[tokio::test]
-async fn a_service_accounts_token_is_exchanged_for_the_role_of_the_store() {
+async fn token_is_exchanged_for_the_role_of_the_store() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = reader(&aws, ROLE);
@@ -121,7 +122,7 @@ async fn a_service_accounts_token_is_exchanged_for_the_role_of_the_store() {
 }
 
 #[tokio::test]
-async fn a_service_accounts_token_is_exchanged_for_the_role_of_its_annotation() {
+async fn token_is_exchanged_for_the_role_of_the_annotation() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = reader(&aws, ANNOTATED).with("reader", ANNOTATION, ANNOTATED);
@@ -130,7 +131,7 @@ async fn a_service_accounts_token_is_exchanged_for_the_role_of_its_annotation() 
 }
 
 #[tokio::test]
-async fn with_session_tags_the_role_of_the_store_is_assumed_as_that_of_the_annotation() {
+async fn session_tags_require_the_role_of_the_annotation_first() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = reader(&aws, ANNOTATED).with("reader", ANNOTATION, ANNOTATED);
@@ -145,7 +146,7 @@ async fn with_session_tags_the_role_of_the_store_is_assumed_as_that_of_the_annot
 }
 
 #[tokio::test]
-async fn without_any_role_the_message_says_where_it_can_stand() {
+async fn missing_role_names_where_it_can_be_set() {
     let aws = stocked().await;
     let objects = reader(&aws, ROLE);
     let error = Store::new(jwt(&aws), &objects)
@@ -162,7 +163,7 @@ async fn without_any_role_the_message_says_where_it_can_stand() {
 }
 
 #[tokio::test]
-async fn a_trust_policy_that_lacks_the_account_is_told_with_what_it_needs() {
+async fn denied_token_exchange_explains_the_trust_policy() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = reader(&aws, ANNOTATED);
@@ -179,7 +180,7 @@ async fn a_trust_policy_that_lacks_the_account_is_told_with_what_it_needs() {
 }
 
 #[tokio::test]
-async fn sessions_that_are_revoked_are_replaced_once_and_nobody_notices() {
+async fn revoked_session_is_replaced_once_without_a_failure() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = reader(&aws, ROLE);
@@ -196,7 +197,7 @@ async fn sessions_that_are_revoked_are_replaced_once_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_replaced_in_its_secret_is_read_anew() {
+async fn access_key_replaced_in_its_secret_is_read_again() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let aws = stocked().await;
     let objects = objects();
@@ -212,7 +213,7 @@ async fn a_key_that_was_replaced_in_its_secret_is_read_anew() {
 }
 
 #[tokio::test]
-async fn credentials_that_cannot_be_sent_are_told_by_their_place() {
+async fn invalid_credentials_are_named_by_their_source() {
     let aws = stocked().await;
     for (key, value) in [
         ("id", "two words"),
@@ -236,7 +237,7 @@ async fn credentials_that_cannot_be_sent_are_told_by_their_place() {
 }
 
 #[tokio::test]
-async fn a_namespaced_store_without_auth_is_refused_before_anything_is_sent() {
+async fn secret_store_without_auth_is_rejected_without_a_request() {
     let aws = stocked().await;
     let spec = and(spec("SecretsManager", &aws.address()), "auth", Value::Null);
     let error = Store::build(spec, &objects(), StoreKind::SecretStore)
@@ -248,7 +249,7 @@ async fn a_namespaced_store_without_auth_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn two_identities_share_no_answer_and_no_login() {
+async fn two_identities_share_no_response_and_no_login() {
     let aws = stocked().await;
     let role = |name: &str| format!("arn:aws:iam::123456789012:role/{name}");
     let store = async |name: &str| {

@@ -1,4 +1,4 @@
-//! How many calls reads cost, and whose failure is whose.
+//! Tests how many calls reads need, and which keys a failure affects.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ async fn assert_all(store: &Store, names: &[String]) {
 }
 
 #[tokio::test]
-async fn a_hundred_secrets_are_five_calls() {
+async fn hundred_secrets_need_five_calls() {
     let (aws, names) = secrets(100).await;
     let store = Store::of("SecretsManager", &aws).await;
     assert_all(&store, &names).await;
@@ -49,7 +49,7 @@ async fn a_hundred_secrets_are_five_calls() {
 }
 
 #[tokio::test]
-async fn a_hundred_parameters_are_ten_calls() {
+async fn hundred_parameters_need_ten_calls() {
     let (aws, names) = parameters(100).await;
     let store = Store::of("ParameterStore", &aws).await;
     assert_all(&store, &names).await;
@@ -57,7 +57,7 @@ async fn a_hundred_parameters_are_ten_calls() {
 }
 
 #[tokio::test]
-async fn names_and_arns_of_parameters_are_not_in_one_call() {
+async fn names_and_arns_of_parameters_are_in_separate_calls() {
     let (aws, names) = parameters(2).await;
     let arn = format!("arn:aws:ssm:eu-central-1:123456789012:parameter{}", names[0]);
     let store = Store::of("ParameterStore", &aws).await;
@@ -71,7 +71,7 @@ async fn names_and_arns_of_parameters_are_not_in_one_call() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_asked_twice_is_sent_once() {
+async fn key_that_is_requested_twice_is_sent_once() {
     let (aws, _) = secrets(2).await;
     let store = Store::of("SecretsManager", &aws).await;
     let arn = aws.secret_arn("shop/001").unwrap();
@@ -111,7 +111,7 @@ async fn name_that_looks_like_an_arn_of_another_secret_is_not_mixed_up() {
     let calls = (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue"));
     assert_eq!(calls, (2, 0));
 
-    // the stand-in completes an ARN whose secret is gone
+    // The stand-in completes an ARN whose secret is gone.
     aws.delete("prod/db");
     for keys in [&[arn.as_str(), "prod/db-xwMINM"][..], &[&arn]] {
         let results = store.fetch_all(keys).await;
@@ -125,7 +125,7 @@ async fn name_that_looks_like_an_arn_of_another_secret_is_not_mixed_up() {
 }
 
 #[tokio::test]
-async fn a_batch_in_pages_is_read_to_its_end() {
+async fn all_pages_of_a_batch_are_read() {
     let (aws, names) = secrets(20).await;
     aws.page(7);
     let store = Store::of("SecretsManager", &aws).await;
@@ -134,7 +134,7 @@ async fn a_batch_in_pages_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_error_inside_of_a_batch_is_of_its_key_alone() {
+async fn error_in_a_batch_affects_only_its_key() {
     let (aws, _) = secrets(4).await;
     aws.deny_name("shop/001");
     aws.schedule_deletion("shop/002");
@@ -175,7 +175,7 @@ async fn ids_that_a_batch_does_not_answer_are_read_alone() {
 }
 
 #[tokio::test]
-async fn versions_are_read_by_stage_and_by_id_beside_a_batch() {
+async fn versions_are_read_by_stage_and_id_outside_of_the_batch() {
     let (aws, _) = secrets(2).await;
     let store = Store::of("SecretsManager", &aws).await;
     let old = store
@@ -255,7 +255,7 @@ async fn parameters_are_read_by_version_label_arn_and_type() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_denied_costs_the_others_nothing_from_the_second_round_on() {
+async fn denied_parameter_costs_extra_calls_only_once() {
     let (aws, names) = parameters(10).await;
     aws.deny_name("/shop/004");
     let store = Store::of("ParameterStore", &aws).await;
@@ -272,18 +272,18 @@ async fn a_parameter_that_is_denied_costs_the_others_nothing_from_the_second_rou
                 }
             }
         }
-        // The first round finds out whose fault it is: one call, then each name alone.
+        // The first round finds the cause: one call, then each name alone.
         let expected = if round == 0 { 11 } else { 2 };
         assert_eq!(aws.calls().len(), expected, "round {round}");
         aws.forget_calls();
     }
-    // and the layers know that it goes alone
+    // The layers also know that it is read alone.
     assert!(!store.0.batches(&RemoteRef::current(at("/shop/004"))));
     assert!(store.0.batches(&RemoteRef::current(at("/shop/005"))));
 }
 
 #[tokio::test]
-async fn an_id_for_which_a_batch_is_refused_costs_the_others_nothing_from_the_second_round_on() {
+async fn rejected_id_costs_extra_calls_only_once() {
     let (aws, names) = secrets(20).await;
     aws.refuse_id("shop/004");
     let store = Store::of("SecretsManager", &aws).await;
@@ -298,13 +298,13 @@ async fn an_id_for_which_a_batch_is_refused_costs_the_others_nothing_from_the_se
         assert_eq!(calls, if round == 0 { (1, 20) } else { (1, 1) }, "round {round}");
         aws.forget_calls();
     }
-    // and the layers know that it goes alone
+    // The layers also know that it is read alone.
     assert!(!store.0.batches(&RemoteRef::current(at("shop/004"))));
     assert!(store.0.batches(&RemoteRef::current(at("shop/005"))));
 }
 
 #[tokio::test]
-async fn where_batches_are_refused_whoever_is_in_them_they_are_not_tried_at_each_round() {
+async fn rejected_batches_are_not_retried_at_every_refresh() {
     let (aws, names) = secrets(20).await;
     aws.trouble(Some(Trouble::NoBatches));
     let store = Store::of("SecretsManager", &aws).await;
@@ -323,12 +323,12 @@ async fn where_batches_are_refused_whoever_is_in_them_they_are_not_tried_at_each
 }
 
 #[tokio::test]
-async fn a_throttled_read_of_one_parameter_is_not_taken_for_the_cause_of_a_refusal() {
+async fn throttled_parameter_is_not_blamed_for_a_denied_batch() {
     let (aws, names) = parameters(10).await;
     aws.deny_name("/shop/004");
     let store = Store::of("ParameterStore", &aws).await;
     aws.trouble(Some(Trouble::EverySecond));
-    // the first call is refused as a whole, and half of what is read alone is throttled
+    // The first call is denied as a whole, and half of the single reads are throttled.
     store.fetch_all(&strs(&names)).await;
     aws.trouble(None);
     store.fetch_all(&strs(&names)).await;
@@ -340,7 +340,7 @@ async fn a_throttled_read_of_one_parameter_is_not_taken_for_the_cause_of_a_refus
 }
 
 #[tokio::test]
-async fn a_prefix_stands_before_every_name_and_refuses_arns() {
+async fn prefix_is_added_to_every_name_and_excludes_arns() {
     let (aws, _) = secrets(1).await;
     let spec = crate::bench::and(
         crate::bench::spec("SecretsManager", &aws.address()),

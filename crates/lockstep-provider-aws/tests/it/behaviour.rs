@@ -1,4 +1,4 @@
-//! The behaviour suite, against both services.
+//! Runs the behaviour suite against both services.
 
 use std::{
     collections::BTreeMap,
@@ -68,7 +68,7 @@ fn document(fields: &[(&str, &str)]) -> String {
     json!(fields.iter().copied().collect::<BTreeMap<_, _>>()).to_string()
 }
 
-/// The stand-in, behind a proxy for what a server of HTTP cannot do.
+/// The stand-in, behind a proxy that simulates faults of the connection.
 struct StandIn {
     aws: Aws,
     proxy: Proxy,
@@ -114,7 +114,8 @@ impl Subject for StandIn {
 
     async fn put(&self, key: &str, fields: &[(&str, &str)]) -> Option<String> {
         let (name, value) = (self.name(key), document(fields));
-        // The suite reads a value of a mebibyte from every provider, which neither service would store.
+        // The suite reads a value of one mebibyte from every provider, which neither service would
+        // store.
         Some(match self.service {
             Service::SecretsManager => format!("uuid/{}", self.aws.put_oversized_secret(&name, &value)),
             Service::ParameterStore => self
@@ -174,7 +175,7 @@ impl Subject for StandIn {
 
 static MOTO: OnceCell<Moto> = OnceCell::const_new();
 
-/// moto, which all tests share: each has a region of its own.
+/// moto, which all tests share. Each test has its own region.
 struct Emulated {
     moto: &'static Moto,
     proxy: Proxy,
@@ -313,7 +314,7 @@ impl Subject for Emulated {
             ),
             Service::ParameterStore => ("AmazonSSM.DeleteParameter", json!({ "Name": format!("/{key}") })),
         };
-        // What is gone already is gone.
+        // It may be deleted already.
         let _ = self.call(target, request).await;
     }
 

@@ -1,4 +1,4 @@
-//! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
+//! Shared helpers: create stores from YAML as a user writes it, each with its own stand-in.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,24 +17,25 @@ use lockstep_testkit::{
 };
 use serde_json::{Value, json};
 
-/// The SDK logs what it sends and receives at these levels; the binary holds everybody else's modules to `info`.
+/// The log levels at which the SDK logs what it sends and receives. The binary limits the modules
+/// of other crates to `info`.
 pub(crate) const DIRECTIVES: &str = "trace,aws=info,hyper=info,hyper_util=info";
 
-/// No further attempts.
+/// Without retries.
 pub(crate) const ONCE: StackOptions = StackOptions {
     retries: 0,
     throttled_retries: 0,
     retry_delay: Duration::from_millis(1),
 };
 
-/// A role.
+/// The role of the tests.
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/shop";
 
-/// A client of a store, as the registry makes it, without layers.
+/// A client of a store as the registry creates it, without layers.
 #[derive(Debug)]
 pub(crate) struct Store(pub(crate) Arc<dyn Provider>);
 
-/// The Secret "aws" with the access key that a stand-in knows.
+/// Returns the Secret "aws" with the access key that a stand-in accepts.
 pub(crate) fn objects() -> Objects {
     Objects::default().with("aws", "id", ACCESS_KEY_ID).with(
         "aws",
@@ -43,13 +44,13 @@ pub(crate) fn objects() -> Objects {
     )
 }
 
-/// `auth` with that access key.
+/// Returns `auth` with that access key.
 pub(crate) fn key_auth() -> Value {
     let key = |key: &str| json!({ "name": "aws", "key": key });
     json!({ "secretRef": { "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret") } })
 }
 
-/// `spec.provider.aws` of a store at that address.
+/// Returns `spec.provider.aws` of a store at that address.
 pub(crate) fn spec(service: &str, address: &str) -> Value {
     json!({
         "service": service,
@@ -60,13 +61,13 @@ pub(crate) fn spec(service: &str, address: &str) -> Value {
     })
 }
 
-/// The same with one field more.
+/// Returns the spec with one more field.
 pub(crate) fn and(mut spec: Value, field: &str, value: impl Into<Value>) -> Value {
     spec[field] = value.into();
     spec
 }
 
-/// Which store the tests' stores are.
+/// Returns the key of the tests' stores.
 pub(crate) fn key(kind: StoreKind) -> StoreKey {
     StoreKey {
         kind,
@@ -76,12 +77,12 @@ pub(crate) fn key(kind: StoreKind) -> StoreKey {
 }
 
 impl Store {
-    /// Made from `spec.provider.aws`.
+    /// Builds a store from `spec.provider.aws`.
     pub(crate) async fn build(aws: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
         Self::build_hearing(aws, None, objects, kind).await
     }
 
-    /// The same with `spec.events`.
+    /// Builds a store with `spec.events`.
     pub(crate) async fn build_hearing(
         aws: Value,
         events: Option<Value>,
@@ -91,7 +92,7 @@ impl Store {
         Self::build_with(aws, events, objects, kind, EndpointPolicy::TenantOrLoopback).await
     }
 
-    /// The same with that endpoint policy.
+    /// Builds a store with an endpoint policy.
     pub(crate) async fn build_with(
         aws: Value,
         events: Option<Value>,
@@ -113,17 +114,17 @@ impl Store {
         provider.map(Self).inspect_err(assert_clean)
     }
 
-    /// A SecretStore that must be made.
+    /// Creates a SecretStore that must be valid.
     pub(crate) async fn new(aws: Value, objects: &Objects) -> Self {
         Self::build(aws, objects, StoreKind::SecretStore).await.unwrap()
     }
 
-    /// A store of a service of a stand-in, with its access key.
+    /// Creates a store for a service of a stand-in, with its access key.
     pub(crate) async fn of(service: &str, aws: &Aws) -> Self {
         Self::new(spec(service, &aws.address()), &objects()).await
     }
 
-    /// The same inside of all layers, as the operator uses it; and what is counted of it.
+    /// Wraps the store in all layers, as the operator does, and returns its metrics too.
     pub(crate) fn within(self, limits: Limits, options: StackOptions) -> (Self, prometheus::Registry) {
         let registry = prometheus::Registry::new();
         let config = StoreConfig {
@@ -140,13 +141,13 @@ impl Store {
         )
     }
 
-    /// One result per key, none of which shows a value.
+    /// Reads keys: one result per key, none of which shows a value.
     pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let refs: Vec<RemoteRef> = keys.iter().map(|key| RemoteRef::current(at(*key))).collect();
         self.fetch(&refs).await
     }
 
-    /// One result per reference, none of which shows a value.
+    /// Reads references: one result per reference, none of which shows a value.
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let results = self.0.fetch(&Context::default(), refs).await;
         assert_eq!(results.len(), refs.len());
@@ -158,30 +159,30 @@ impl Store {
         results
     }
 
-    /// The text of a key that must be readable.
+    /// Returns the text of a key that must be readable.
     pub(crate) async fn read(&self, key: &str) -> String {
         text(&self.fetch_all(&[key]).await[0])
     }
 
-    /// The error of a key that must not be readable.
+    /// Returns the error of a key that must not be readable.
     pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
         self.fetch_all(&[key]).await.remove(0).unwrap_err()
     }
 
-    /// The keys that are found.
+    /// Returns the keys that a search finds.
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
         Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
-    /// Whether the store works.
+    /// Checks whether the store works.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
     }
 }
 
-/// A server that gives every request the same answer.
+/// A server that returns the same response to every request.
 pub(crate) struct Scripted(Proxy);
 
 impl Scripted {
@@ -203,13 +204,13 @@ impl Scripted {
     }
 }
 
-/// The text of a value that must be there.
+/// Returns the text of a value that must exist.
 pub(crate) fn text(result: &Result<RemoteSecret, ProviderError>) -> String {
     let secret = result.as_ref().unwrap();
     secret.value.expose_str().unwrap().to_owned()
 }
 
-/// An error is one line without a value.
+/// Asserts that an error is one line without a value.
 pub(crate) fn assert_clean(error: &ProviderError) {
     let told = format!("{error} {error:?}");
     assert!(

@@ -1,4 +1,4 @@
-//! Answers that take much memory, or that never end.
+//! Responses that need much memory, or that never end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::bench::{Scripted, Store, objects, spec};
 
 const ARN: &str = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/db-AbCdEf";
 
-/// A secret with this value, as the service returns it.
+/// Returns a secret with this value as the service returns it.
 fn secret(value: &str) -> Value {
     json!({
         "Name": "shop", "ARN": ARN.replace("shop/db", "shop"), "VersionId": "11111111-1111-1111-1111-111111111111",
@@ -25,7 +25,7 @@ fn secret(value: &str) -> Value {
     })
 }
 
-/// A JSON document whose list has this many empty elements.
+/// Returns a JSON document whose list has this many empty elements.
 fn crowded(list: &str, bytes: usize) -> String {
     format!("{{\"{list}\":[{{}}{}]}}", ",{}".repeat(bytes / 3))
 }
@@ -116,7 +116,7 @@ async fn largest_page_of_secrets_is_read() {
     assert_eq!(store.find(FindQuery::default()).await.unwrap().len(), 100);
 }
 
-/// A server that begins a long answer in chunks, announces that it did so, and never continues.
+/// Starts a server that begins a long chunked response, signals that it did, and never continues.
 async fn stalling() -> (String, Arc<Semaphore>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What a store's limits count: calls that go out, whatever they ask for.
+//! The limits of a store count the calls that are sent, whatever they read.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use lockstep_testkit::aws::Aws;
 
 use crate::bench::{ONCE, Store, text};
 
-/// A store of twenty values that may have one call in flight, and what is counted of it.
+/// Creates a store of twenty values that may have one call in flight, and its metrics.
 async fn narrow(service: &str) -> (Aws, Store, prometheus::Registry) {
     let aws = Aws::start().await.unwrap();
     for number in 0..20 {
@@ -32,7 +32,7 @@ fn name(number: usize) -> String {
     format!("/shop/{number}")
 }
 
-/// How many requests are counted.
+/// Returns the number of counted requests.
 fn counted(registry: &prometheus::Registry) -> String {
     let families = registry.gather();
     let requests = families
@@ -46,7 +46,7 @@ fn counted(registry: &prometheus::Registry) -> String {
 }
 
 #[tokio::test]
-async fn twenty_versions_of_secrets_are_twenty_requests_and_one_in_flight() {
+async fn twenty_versions_are_twenty_requests_one_at_a_time() {
     let (aws, store, registry) = narrow("SecretsManager").await;
     let refs: Vec<_> = (0..20)
         .map(|number| RemoteRef::version(at(name(number)), "AWSPREVIOUS"))
@@ -59,7 +59,7 @@ async fn twenty_versions_of_secrets_are_twenty_requests_and_one_in_flight() {
 }
 
 #[tokio::test]
-async fn twenty_reads_of_tags_are_twenty_requests_and_one_in_flight() {
+async fn twenty_tag_reads_are_twenty_requests_one_at_a_time() {
     for (service, action) in [
         ("SecretsManager", "DescribeSecret"),
         ("ParameterStore", "ListTagsForResource"),
@@ -76,7 +76,7 @@ async fn twenty_reads_of_tags_are_twenty_requests_and_one_in_flight() {
 }
 
 #[tokio::test]
-async fn values_that_share_a_call_are_one_request_also_beside_what_shares_none() {
+async fn batched_values_are_one_request_next_to_single_reads() {
     let (aws, store, registry) = narrow("SecretsManager").await;
     let mut refs: Vec<_> = (0..20)
         .map(|number| RemoteRef::current(at(name(number))))
@@ -88,7 +88,7 @@ async fn values_that_share_a_call_are_one_request_also_beside_what_shares_none()
     assert!(text(&results[9]).contains("team"));
     assert_eq!((aws.count("BatchGetSecretValue"), aws.calls().len()), (1, 3));
     assert_eq!((aws.most_in_flight(), counted(&registry)), (1, "3".to_owned()));
-    // versions of parameters share a call
+    // Versions of parameters share a call.
     let (aws, store, registry) = narrow("ParameterStore").await;
     let refs: Vec<_> = (0..20)
         .map(|number| RemoteRef::version(at(name(number)), "1"))

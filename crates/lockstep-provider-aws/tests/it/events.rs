@@ -1,4 +1,4 @@
-//! A queue of SQS, as moto plays it.
+//! Receives events from an SQS queue of moto.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ async fn queue(moto: &Moto, name: &str) -> String {
         .call(REGION, "AmazonSQS.CreateQueue", &request)
         .await
         .unwrap();
-    // moto names itself by another name than the one it was called by
+    // moto returns a URL with another host than the one that was called.
     let url = made["QueueUrl"].as_str().unwrap();
     let path = url.splitn(4, '/').nth(3).unwrap();
     format!("{}/{path}", moto.address())
@@ -60,7 +60,7 @@ fn updated(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_message_comes_with_what_it_tells_again_until_it_is_acknowledged_and_then_no_more() {
+async fn message_is_delivered_until_it_is_acknowledged() {
     let moto = Moto::start().await.unwrap();
     let url = queue(&moto, "changes").await;
     let source = listen(&moto, &url).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_message_comes_with_what_it_tells_again_until_it_is_acknowledged_and_t
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_received_as_such_and_more_than_ten_are_acknowledged() {
+async fn malformed_messages_are_received_and_many_acknowledged() {
     let moto = Moto::start().await.unwrap();
     let url = queue(&moto, "forged").await;
     let source = listen(&moto, &url).await.unwrap();
@@ -106,7 +106,7 @@ async fn what_is_no_event_is_received_as_such_and_more_than_ten_are_acknowledged
 }
 
 #[tokio::test]
-async fn a_queue_that_is_not_there_is_named_and_one_that_is_none_is_refused_before_any_request() {
+async fn missing_queue_is_named_and_invalid_url_is_rejected() {
     let moto = Moto::start().await.unwrap();
     let url = format!("{}/123456789012/missing", moto.address());
     let error = listen(&moto, &url).await.unwrap().receive().await.unwrap_err();
@@ -120,7 +120,7 @@ async fn a_queue_that_is_not_there_is_named_and_one_that_is_none_is_refused_befo
 }
 
 #[tokio::test]
-async fn a_store_without_events_hears_nothing() {
+async fn store_without_events_has_no_source() {
     let moto = Moto::start().await.unwrap();
     let store = Store::new(spec("SecretsManager", moto.address()), &objects()).await;
     assert!(store.0.events().is_none());

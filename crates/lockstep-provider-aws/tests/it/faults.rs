@@ -1,4 +1,4 @@
-//! What a service in trouble, or something in its place, is told as.
+//! Tests the errors for a failing service, or for something else in its place.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn stocked(service: &str) -> (Aws, Store) {
 const SERVICES: [&str; 2] = ["SecretsManager", "ParameterStore"];
 
 #[tokio::test]
-async fn every_flavour_of_throttling_is_rate_limited() {
+async fn every_kind_of_throttling_is_rate_limited() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
@@ -71,7 +71,7 @@ async fn every_flavour_of_throttling_is_rate_limited() {
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_in_the_middle_is_malformed_and_nothing_of_it_is_used() {
+async fn truncated_response_is_malformed_and_not_used() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
@@ -84,9 +84,10 @@ async fn an_answer_that_ends_in_the_middle_is_malformed_and_nothing_of_it_is_use
     }
 }
 
-/// A batch, a single read and a search, a login and a decryption: whatever is cut off may be whole the next time.
+/// A batch, a single read, a search, a login and a decryption: any response that broke off can be
+/// complete the next time.
 #[tokio::test]
-async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable_and_tried_again() {
+async fn connection_that_breaks_during_a_response_is_retried() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     for service in SERVICES {
         let (aws, _) = stocked(service).await;
@@ -124,9 +125,9 @@ async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable_and_
     }
 }
 
-/// A whole answer is an answer, however late it comes; `limits.timeout` says how long it is waited for.
+/// A complete response is used however late it is. `limits.timeout` is how long the store waits.
 #[tokio::test]
-async fn a_late_answer_is_used_below_the_time_out_of_the_store_and_a_time_out_above_it() {
+async fn late_response_is_used_until_the_timeout_of_the_store() {
     for service in SERVICES {
         let (aws, _) = stocked(service).await;
         let proxy = Proxy::start(&aws.address()).await;
@@ -157,7 +158,7 @@ async fn a_late_answer_is_used_below_the_time_out_of_the_store_and_a_time_out_ab
 }
 
 #[tokio::test]
-async fn errors_in_xml_are_told_by_their_code_or_their_status() {
+async fn xml_errors_are_classified_by_code_or_status() {
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
         for (status, code, kind) in [
@@ -174,7 +175,7 @@ async fn errors_in_xml_are_told_by_their_code_or_their_status() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_proxy_is_malformed_whatever_its_status() {
+async fn page_of_a_proxy_is_malformed_with_any_status() {
     for service in SERVICES {
         let aws = Aws::start().await.unwrap();
         let proxy = Proxy::start(&aws.address()).await;
@@ -192,12 +193,12 @@ async fn a_page_of_a_proxy_is_malformed_whatever_its_status() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_refused_or_breaks_is_unavailable() {
+async fn refused_or_broken_connection_is_unavailable() {
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
         let address = aws.address();
         drop(aws);
-        // Connections that were kept may take a moment to end.
+        // Idle connections may take a moment to end.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let gone = Store::new(spec(service, &address), &objects()).await;
         for store in [store, gone] {
@@ -208,7 +209,7 @@ async fn a_connection_that_is_refused_or_breaks_is_unavailable() {
 }
 
 #[tokio::test]
-async fn an_answer_of_more_than_eight_mebibytes_is_refused_and_eight_are_not() {
+async fn response_of_more_than_eight_mebibytes_is_rejected() {
     let (aws, store) = stocked("SecretsManager").await;
     aws.put_oversized_secret("large", &"x".repeat(7 << 20));
     aws.put_oversized_secret("larger", &"x".repeat(9 << 20));
@@ -223,10 +224,10 @@ async fn an_answer_of_more_than_eight_mebibytes_is_refused_and_eight_are_not() {
 }
 
 #[tokio::test]
-async fn a_batch_of_twenty_values_of_the_largest_size_is_read() {
+async fn batch_of_twenty_values_of_maximum_size_is_read() {
     let aws = Aws::start().await.unwrap();
     let names: Vec<String> = (0..20).map(|number| format!("large/{number}")).collect();
-    // Each of these characters is six in JSON.
+    // Each of these characters takes six in JSON.
     let value = "\u{1}".repeat(65_536);
     for name in &names {
         aws.put_secret(name, &value);
@@ -240,7 +241,7 @@ async fn a_batch_of_twenty_values_of_the_largest_size_is_read() {
 }
 
 #[tokio::test]
-async fn a_check_fails_as_the_first_read_would() {
+async fn check_fails_like_the_first_read() {
     for service in SERVICES {
         let (aws, store) = stocked(service).await;
         aws.trouble(Some(Trouble::Broken));
@@ -260,7 +261,7 @@ async fn a_check_fails_as_the_first_read_would() {
 }
 
 #[tokio::test]
-async fn a_token_service_in_trouble_is_told_like_the_service() {
+async fn failing_token_service_is_reported_like_the_service() {
     let aws = Aws::start().await.unwrap();
     aws.put_secret("a", "CANARY");
     let spec = crate::bench::and(spec("SecretsManager", &aws.address()), "role", crate::bench::ROLE);
@@ -305,7 +306,7 @@ async fn a_token_service_in_trouble_is_told_like_the_service() {
 }
 
 #[tokio::test]
-async fn a_tenant_reaches_no_loopback_address() {
+async fn tenant_cannot_reach_loopback_addresses() {
     let aws = Aws::start().await.unwrap();
     let plain = aws.address();
     let port = plain.rsplit(':').next().unwrap().to_owned();
@@ -321,7 +322,7 @@ async fn a_tenant_reaches_no_loopback_address() {
         .iter()
         .flat_map(|host| [&port, &closed].map(|port| format!("https://{host}:{port}")));
     let errors = endpoints.map(async |endpoint| (refuse(&endpoint).await, endpoint));
-    // each takes as long as a connection attempt may
+    // Each takes as long as a connection attempt may.
     for (error, endpoint) in join_all(errors).await {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
         assert_eq!(error.message, "could not connect to the service", "{endpoint}");
@@ -338,7 +339,7 @@ async fn a_tenant_reaches_no_loopback_address() {
 }
 
 #[tokio::test]
-async fn open_and_closed_ports_look_alike_and_http_speaks_no_tls() {
+async fn open_and_closed_ports_look_alike_and_http_uses_no_tls() {
     let aws = Aws::start().await.unwrap();
     let open = aws.address().replace("http://", "https://");
     let closed = format!("https://127.0.0.1:{}", lockstep_testkit::ports::free().unwrap());

@@ -1,4 +1,4 @@
-//! What a search asks the service for.
+//! Tests the requests of searches.
 
 use lockstep_provider::{ErrorKind, FindQuery, Pattern, Scope};
 use lockstep_provider_testkit::at;
@@ -18,7 +18,7 @@ fn below(path: &str) -> FindQuery {
 }
 
 #[tokio::test]
-async fn the_service_filters_by_path_and_pages_are_few() {
+async fn service_filters_by_path_and_pages_are_full() {
     let aws = Aws::start().await.unwrap();
     for number in 0..250 {
         aws.put_secret(&format!("shop/{number:03}"), "CANARY");
@@ -34,7 +34,7 @@ async fn the_service_filters_by_path_and_pages_are_few() {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_marked_for_deletion_is_not_found() {
+async fn secret_marked_for_deletion_is_not_found() {
     let aws = Aws::start().await.unwrap();
     aws.put_secret("shop/a", "CANARY");
     aws.put_secret("shop/b", "CANARY");
@@ -44,7 +44,7 @@ async fn a_secret_that_is_marked_for_deletion_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_search_that_is_denied_names_the_action() {
+async fn denied_search_names_the_action() {
     for (service, action) in [
         ("SecretsManager", "ListSecrets"),
         ("ParameterStore", "GetParametersByPath"),
@@ -59,7 +59,7 @@ async fn a_search_that_is_denied_names_the_action() {
 }
 
 #[tokio::test]
-async fn parameters_are_searched_below_the_prefix_and_named_without_it() {
+async fn parameters_are_found_below_the_prefix_and_named_without_it() {
     let aws = Aws::start().await.unwrap();
     for name in ["/prod/shop/a", "/prod/shop/eu/b", "/prod/other", "/test/shop/a"] {
         aws.put_parameter(name, "CANARY");
@@ -77,7 +77,7 @@ async fn parameters_are_searched_below_the_prefix_and_named_without_it() {
 }
 
 #[tokio::test]
-async fn a_search_of_a_service_in_trouble_finds_nothing_rather_than_a_part() {
+async fn search_of_a_failing_service_returns_no_partial_result() {
     for service in ["SecretsManager", "ParameterStore"] {
         let aws = Aws::start().await.unwrap();
         for number in 0..120 {
@@ -99,7 +99,7 @@ fn granted(globs: &[&str]) -> FindQuery {
 }
 
 #[tokio::test]
-async fn a_search_begins_where_the_grant_does() {
+async fn search_starts_at_the_granted_prefixes() {
     let arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/shop/*";
     for (service, globs, filter) in [
         ("SecretsManager", ["shop/db-*", "blog/*", arn], "shop/db-"),

@@ -1,4 +1,4 @@
-//! Whatever is requested of the services is within the grant.
+//! Every request to the services is within the grant.
 
 use lockstep_api::StoreProvider;
 use lockstep_provider::{Context, ProviderFactory as _};
@@ -10,14 +10,14 @@ use tokio::runtime::Runtime;
 
 use crate::bench::{Store, and, objects, spec};
 
-/// What a request asks for: one secret or one parameter.
+/// Returns the secret or parameter that a request reads.
 fn id(body: &str) -> Option<String> {
     let body: Value = serde_json::from_str(body).ok()?;
     let id = body["SecretId"].as_str().or_else(|| body["Names"][0].as_str())?;
     Some(id.to_owned())
 }
 
-/// Whether a glob covers an ARN: it has to spell out everything before the name.
+/// Whether a glob covers an ARN: it must spell out everything before the name.
 fn covers_arn(globs: &[String], arn: &str) -> bool {
     let name = arn.rfind([':', '/']).and_then(|_| {
         let resource = arn.splitn(6, ':').nth(5)?;

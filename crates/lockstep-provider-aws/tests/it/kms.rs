@@ -1,4 +1,4 @@
-//! Keys of KMS: the suite for keys, against the stand-in and against moto, and what is AWS' own.
+//! KMS keys: the suite for keys, against the stand-in and against moto, and AWS-specific behaviour.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub(crate) async fn encryptor(spec: Value, access_key: &str) -> Arc<dyn Encrypto
         .unwrap()
 }
 
-/// How encrypting and decrypting fail with that configuration, in this order.
+/// Returns the errors of encrypting and decrypting with this configuration, in this order.
 pub(crate) async fn round_trip(spec: Value) -> [Option<ErrorKind>; 2] {
     let place = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
     let sealed = encryptor(spec.clone(), ACCESS_KEY_ID).await;
@@ -147,7 +147,7 @@ async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> Error
 }
 
 #[tokio::test]
-async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+async fn missing_key_does_not_mean_that_a_value_is_gone() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -162,7 +162,7 @@ async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone(
 }
 
 #[tokio::test]
-async fn the_encryption_context_names_the_place_for_policies_and_logs() {
+async fn encryption_context_contains_the_location() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -179,7 +179,7 @@ async fn the_encryption_context_names_the_place_for_policies_and_logs() {
 }
 
 #[tokio::test]
-async fn throttling_of_the_kms_is_the_stores() {
+async fn throttled_kms_request_is_rate_limited() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -193,7 +193,7 @@ async fn throttling_of_the_kms_is_the_stores() {
 }
 
 #[tokio::test]
-async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
+async fn store_with_only_a_key_reads_nothing_and_passes_its_check() {
     let subject = StandIn::new().await;
     let store = Store::new(subject.spec(0), &objects()).await;
     store.check().await.unwrap();
@@ -206,9 +206,9 @@ async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
     assert!(error.to_string().contains("spec.provider.aws.service"), "{error}");
 }
 
-/// It has no policies, and a key that is disabled decrypts there: those are the stand-in's to show.
+/// moto has no policies and decrypts with disabled keys. The stand-in covers both.
 #[tokio::test]
-async fn moto_decrypts_what_was_sealed_and_refuses_another_place() {
+async fn moto_decrypts_only_for_the_sealed_location() {
     let _quiet = Quiet::listen_to(DIRECTIVES);
     let moto = Moto::start().await.unwrap();
     let created = moto

@@ -1,4 +1,5 @@
-//! The provider against a stand-in that enforces the services' limits, and against moto.
+//! Tests the provider against a stand-in that enforces the limits of the services, and against
+//! moto.
 
 #![expect(
     clippy::panic,

@@ -1,4 +1,4 @@
-//! Which answers say that a value is gone.
+//! Tests which responses mean that a value is gone.
 
 use lockstep_provider::{ErrorKind, FindQuery};
 use serde_json::json;
@@ -55,7 +55,7 @@ async fn documented_codes_are_not_found() {
         ("ParameterStore", "ParameterVersionNotFound"),
     ] {
         let store = server.store(service).await;
-        // moto answers with 404
+        // moto returns 404.
         for status in [400, 404] {
             server.answer(
                 status,

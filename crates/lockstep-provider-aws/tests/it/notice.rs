@@ -1,4 +1,4 @@
-//! An identity that may not read several values with one call.
+//! An identity that may not read several values in one call.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn read_all(store: &Store) {
 }
 
 #[tokio::test]
-async fn values_are_read_one_by_one_and_batches_are_not_tried_again_at_each_round() {
+async fn denied_batches_are_not_tried_again_at_every_refresh() {
     let (aws, store) = stocked().await;
     aws.deny_action("BatchGetSecretValue");
     assert_eq!((store.0.capability().batch, store.0.notice()), (20, None));
@@ -47,7 +47,7 @@ async fn values_are_read_one_by_one_and_batches_are_not_tried_again_at_each_roun
 }
 
 #[tokio::test]
-async fn the_check_of_a_new_store_finds_it_out_with_one_call() {
+async fn check_of_a_new_store_detects_denied_batches_in_one_call() {
     let (aws, store) = stocked().await;
     aws.deny_action("BatchGetSecretValue");
     store.check().await.unwrap();
@@ -61,7 +61,7 @@ async fn the_check_of_a_new_store_finds_it_out_with_one_call() {
     );
 }
 
-/// An hour passes.
+/// Advances the clock by an hour.
 async fn an_hour_later() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(3601)).await;
@@ -69,7 +69,7 @@ async fn an_hour_later() {
 }
 
 #[tokio::test]
-async fn the_notice_stays_beyond_the_hour_until_a_batch_succeeds() {
+async fn notice_stays_after_an_hour_until_a_batch_succeeds() {
     let (aws, store) = stocked().await;
     aws.deny_action("BatchGetSecretValue");
     store.check().await.unwrap();
@@ -96,7 +96,7 @@ async fn the_notice_stays_beyond_the_hour_until_a_batch_succeeds() {
 }
 
 #[tokio::test]
-async fn with_the_right_there_is_nothing_to_say_and_a_store_in_use_is_not_asked() {
+async fn granted_batches_need_no_notice_and_no_later_check() {
     let (aws, store) = stocked().await;
     store.check().await.unwrap();
     assert_eq!(store.0.notice(), None);

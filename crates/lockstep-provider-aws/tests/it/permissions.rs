@@ -1,4 +1,5 @@
-//! The least policy of `docs/reference/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
+//! Tests the minimal policy of `docs/reference/permissions.md`: the actions that it lists for a
+//! feature are sufficient and all necessary.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::{
     kms,
 };
 
-/// The rows of the page's table for AWS: what is used, and the actions that it says the policy needs.
+/// Returns the rows of the page's table for AWS: each feature, and the actions that it needs.
 fn rows() -> Vec<(String, Vec<String>)> {
     let page = include_str!("../../../../docs/reference/permissions.md");
     let (_, section) = page.split_once("## At AWS").unwrap();
@@ -33,7 +34,7 @@ fn rows() -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// What a feature needs, each action without its service.
+/// Returns the actions that a feature needs, each without its service.
 fn needed(feature: &str) -> Vec<String> {
     let rows = rows();
     let row = rows.iter().find(|(name, _)| name == feature);
@@ -43,7 +44,7 @@ fn needed(feature: &str) -> Vec<String> {
     actions.iter().map(bare).collect()
 }
 
-/// A world with something for every feature in it.
+/// Creates a stand-in with objects for every feature.
 async fn world() -> Aws {
     let aws = Aws::start().await.unwrap();
     for name in ["a", "b"] {
@@ -109,7 +110,7 @@ async fn decrypt(aws: &Aws, ciphertext: &Ciphertext, key: &str) -> Result<(), Pr
     answer.map(drop)
 }
 
-/// Does something with exactly these actions, and once more without each of them.
+/// Uses a feature with exactly these actions, and once more without each of them.
 async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Aws) -> Result<(), ProviderError>) {
     let own = needed(feature);
     let all: Vec<&str> = also.iter().chain(&own).map(String::as_str).collect();
@@ -131,7 +132,7 @@ async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Aws) -> 
 }
 
 #[tokio::test]
-async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
+async fn page_lists_exactly_the_actions_of_each_feature() {
     let none = Vec::new();
     let read_secrets = "`data`, `dataFrom.extract` in Secrets Manager";
     let secrets = needed(read_secrets);
@@ -168,13 +169,13 @@ async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
 }
 
 #[tokio::test]
-async fn hearing_of_changes_needs_what_the_page_lists_and_nothing_more() {
+async fn events_need_exactly_the_listed_actions() {
     needs_just("`events.sqs`", &[], hear).await;
 }
 
-/// Without it nothing fails: it costs more calls, and is told.
+/// Without the action nothing fails, but reads need more calls, which is reported.
 #[tokio::test]
-async fn a_batch_needs_the_action_that_the_page_names() {
+async fn batch_needs_the_listed_action() {
     let feature = "the same, 20 with one call";
     let (own, read_one) = (
         needed(feature),
@@ -193,7 +194,7 @@ async fn a_batch_needs_the_action_that_the_page_names() {
 }
 
 #[tokio::test]
-async fn decrypting_needs_the_one_action_that_the_page_names() {
+async fn decryption_needs_only_the_listed_action() {
     let aws = Aws::start().await.unwrap();
     let key = aws.add_kms_key("shop");
     let binding = Binding::new(CiphertextScope::Strict, "shop", "database", "password");
@@ -211,7 +212,7 @@ async fn decrypting_needs_the_one_action_that_the_page_names() {
 }
 
 #[tokio::test]
-async fn the_check_of_a_store_needs_nothing() {
+async fn store_check_needs_no_action() {
     for service in ["SecretsManager", "ParameterStore"] {
         let aws = world().await;
         aws.allow_only(&[]);
@@ -221,7 +222,7 @@ async fn the_check_of_a_store_needs_nothing() {
 }
 
 #[test]
-fn every_row_of_the_page_is_tried_or_cannot_be() {
+fn every_row_of_the_page_is_tested_or_excluded() {
     let tried: BTreeMap<&str, &str> = [
         ("`data`, `dataFrom.extract` in Secrets Manager", "tried"),
         ("the same, 20 with one call", "tried"),

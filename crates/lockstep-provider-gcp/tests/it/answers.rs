@@ -1,4 +1,4 @@
-//! Answers to another question than the one that was asked.
+//! Responses to another request than the one that was sent.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use lockstep_provider::{ErrorKind, RemoteRef};

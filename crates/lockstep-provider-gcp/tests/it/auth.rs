@@ -1,4 +1,5 @@
-//! Whose credentials are used, how often they are got, and what happens when they are refused.
+//! Tests which credentials are used, how often logins happen, and what happens when they are
+//! rejected.
 
 use std::{process::Stdio, time::Duration};
 
@@ -23,14 +24,14 @@ async fn stocked() -> Gcp {
     gcp
 }
 
-/// A ServiceAccount's token, as the API server writes them; nobody checks its signature.
+/// Creates a ServiceAccount's token in the format of the API server. Its signature is not checked.
 fn token(audience: &str) -> String {
     let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
     let claims = json!({ "iss": "https://cluster", "sub": SUBJECT, "aud": [audience], "jti": "CANARY" });
     format!("{}.{}.CANARY", part(&json!({ "alg": "RS256" })), part(&claims))
 }
 
-/// ServiceAccount "reader" with a token for that audience.
+/// Returns ServiceAccount "reader" with a token for this audience.
 fn reader(gcp: &Gcp, audience: &str) -> Objects {
     gcp.trust_subject(SUBJECT);
     Objects::default().with("reader", audience, token(audience))
@@ -40,7 +41,7 @@ fn pool_audience() -> String {
     format!("https:{WORKLOAD_IDENTITY_PROVIDER}")
 }
 
-/// A store that exchanges the token of ServiceAccount "reader" through a pool.
+/// Returns a store that exchanges the token of ServiceAccount "reader" through a pool.
 fn federated(gcp: &Gcp) -> Value {
     let auth = json!({ "workloadIdentityFederation": {
         "audience": WORKLOAD_IDENTITY_PROVIDER, "serviceAccountRef": { "name": "reader" },
@@ -48,7 +49,7 @@ fn federated(gcp: &Gcp) -> Value {
     and(spec(&gcp.address()), "auth", auth)
 }
 
-/// The same through the pool of a GKE cluster.
+/// Returns a store that uses the pool of a GKE cluster.
 fn of_cluster(gcp: &Gcp) -> Value {
     let auth = json!({ "workloadIdentity": {
         "serviceAccountRef": { "name": "reader" }, "clusterLocation": "europe-west3", "clusterName": "test",
@@ -61,7 +62,7 @@ fn last_reader(gcp: &Gcp) -> String {
 }
 
 #[tokio::test]
-async fn a_service_accounts_key_signs_in_and_reads_as_the_service_account() {
+async fn service_account_key_logs_in_as_the_service_account() {
     let quiet = Quiet::listen();
     quiet.never("ya29.");
     let gcp = stocked().await;
@@ -72,7 +73,7 @@ async fn a_service_accounts_key_signs_in_and_reads_as_the_service_account() {
 }
 
 #[tokio::test]
-async fn a_thousand_reads_of_a_store_log_in_once() {
+async fn thousand_reads_log_in_once() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
@@ -85,10 +86,10 @@ async fn a_thousand_reads_of_a_store_log_in_once() {
 }
 
 #[tokio::test]
-async fn a_login_is_renewed_before_it_ends() {
+async fn login_is_renewed_before_it_expires() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
-    // Logins are renewed at four fifths of their life.
+    // Logins are renewed after four fifths of their lifetime.
     gcp.lifetime(Duration::from_secs(5));
     let store = Store::of(&gcp).await;
     store.read("database").await;
@@ -103,7 +104,7 @@ async fn a_login_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_service_accounts_token_reads_as_a_principal_of_the_pool() {
+async fn token_reads_as_a_principal_of_the_pool() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::new(federated(&gcp), &reader(&gcp, &pool_audience())).await;
@@ -115,7 +116,7 @@ async fn a_service_accounts_token_reads_as_a_principal_of_the_pool() {
 }
 
 #[tokio::test]
-async fn a_service_accounts_token_may_have_an_audience_that_the_store_names() {
+async fn store_can_set_the_audience_of_the_token() {
     let gcp = stocked().await;
     let mut spec = federated(&gcp);
     spec["auth"]["workloadIdentityFederation"]["serviceAccountRef"]["audience"] =
@@ -125,7 +126,7 @@ async fn a_service_accounts_token_may_have_an_audience_that_the_store_names() {
 }
 
 #[tokio::test]
-async fn with_an_address_in_the_store_the_service_account_is_impersonated() {
+async fn store_with_an_email_impersonates_the_service_account() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     gcp.allow_impersonation(SUBJECT, EMAIL);
@@ -139,7 +140,7 @@ async fn with_an_address_in_the_store_the_service_account_is_impersonated() {
 }
 
 #[tokio::test]
-async fn who_may_not_be_impersonated_is_told_with_the_role_that_lacks() {
+async fn denied_impersonation_names_the_missing_role() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let mut spec = federated(&gcp);
@@ -153,7 +154,7 @@ async fn who_may_not_be_impersonated_is_told_with_the_role_that_lacks() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_gke_cluster_reads_as_itself_or_as_what_its_annotation_names() {
+async fn gke_token_reads_as_itself_or_as_its_annotation() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = reader(&gcp, GKE_POOL);
@@ -181,7 +182,7 @@ async fn a_token_of_a_gke_cluster_reads_as_itself_or_as_what_its_annotation_name
 }
 
 #[tokio::test]
-async fn a_token_that_the_pool_does_not_trust_is_told_with_its_audience() {
+async fn untrusted_token_is_reported_with_its_audience() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = Objects::default().with("reader", &pool_audience(), token(&pool_audience()));
@@ -194,7 +195,7 @@ async fn a_token_that_the_pool_does_not_trust_is_told_with_its_audience() {
 }
 
 #[tokio::test]
-async fn logins_that_are_revoked_are_replaced_once_and_nobody_notices() {
+async fn revoked_login_is_replaced_once_without_a_failure() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
@@ -206,7 +207,7 @@ async fn logins_that_are_revoked_are_replaced_once_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_deleted_is_told_and_its_successor_is_read_anew() {
+async fn deleted_key_is_reported_and_its_successor_is_read() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = objects(&gcp);
@@ -222,7 +223,7 @@ async fn a_key_that_was_deleted_is_told_and_its_successor_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_told_by_its_place_and_nothing_is_sent() {
+async fn invalid_key_is_named_by_its_source_without_a_request() {
     let gcp = stocked().await;
     for text in [
         "",
@@ -252,7 +253,7 @@ async fn a_key_that_is_none_is_told_by_its_place_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_token_service_in_trouble_is_told_as_what_it_is() {
+async fn failing_token_service_is_reported_by_its_failure() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let objects = reader(&gcp, &pool_audience()).with("gcp", "key.json", gcp.service_account_key().unwrap());
@@ -285,7 +286,7 @@ async fn a_token_service_in_trouble_is_told_as_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_namespaced_store_without_auth_is_refused_before_anything_is_sent() {
+async fn secret_store_without_auth_is_rejected_without_a_request() {
     let gcp = stocked().await;
     let spec = and(spec(&gcp.address()), "auth", Value::Null);
     let error = Store::build(spec, &objects(&gcp), StoreKind::SecretStore)
@@ -297,7 +298,7 @@ async fn a_namespaced_store_without_auth_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn two_identities_share_no_answer_and_no_login() {
+async fn two_identities_share_no_response_and_no_login() {
     let gcp = stocked().await;
     let other = "other@lockstep-test.iam.gserviceaccount.com";
     let objects = objects(&gcp).with("other", "key.json", gcp.service_account_key_of(other).unwrap());
@@ -320,9 +321,10 @@ async fn two_identities_share_no_answer_and_no_login() {
     assert_eq!(two.refuse("database").await.kind, ErrorKind::PermissionDenied);
 }
 
-/// Google's library finds the operator's own identity by the environment, which is that of a process of its own here.
+/// Google's library finds the operator's own identity through the environment. So the test starts a
+/// process with its own environment.
 #[tokio::test]
-async fn a_cluster_store_reads_with_the_operators_own_identity() {
+async fn cluster_store_reads_with_the_operator_identity() {
     let gcp = stocked().await;
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args([
@@ -349,7 +351,7 @@ async fn a_cluster_store_reads_with_the_operators_own_identity() {
 }
 
 #[tokio::test]
-#[ignore = "a_cluster_store_reads_with_the_operators_own_identity runs it"]
+#[ignore = "cluster_store_reads_with_the_operator_identity runs it"]
 #[expect(clippy::disallowed_methods, reason = "the environment is what this is about")]
 async fn read_with_the_operators_own_identity() {
     let _quiet = Quiet::listen();

@@ -1,4 +1,5 @@
-//! The behaviour suite. Names of secrets have no slash and no dot, so the suite's keys are written in words.
+//! Runs the behaviour suite. Names of secrets contain no slash and no dot, so the suite's keys are
+//! encoded in words.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +21,8 @@ use crate::bench::{Store, objects, spec};
 const SLASH: &str = "_s_";
 const DOT: &str = "_d_";
 
-/// A key of the suite's as a name. What leads elsewhere, or no name could ever be, stays as it is.
+/// Encodes a key of the suite as a name. A key that resolves elsewhere, or that no name could have,
+/// is unchanged.
 fn name(key: &str) -> String {
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"/_.-".contains(&byte);
     let is_path = key
@@ -37,7 +39,7 @@ fn key(text: &str) -> String {
     text.replace(SLASH, "/").replace(DOT, ".")
 }
 
-/// The provider, asked and answering in the suite's keys.
+/// The provider, with the suite's keys in requests and responses.
 #[derive(Debug)]
 struct Named(Arc<dyn Provider>);
 
@@ -68,7 +70,7 @@ impl Provider for Named {
 
     async fn find(&self, cx: &Context, query: &FindQuery) -> Result<Vec<RemoteMeta>, ProviderError> {
         let query = FindQuery {
-            // a folder is a beginning here
+            // A folder is a prefix here.
             path: query
                 .path
                 .as_ref()
@@ -85,7 +87,7 @@ impl Provider for Named {
                 key: at(key(&meta.key)),
             })
             .collect();
-        // a slash sorts before what it is written as
+        // A slash sorts before its encoded form.
         found.sort();
         Ok(found)
     }
@@ -113,7 +115,7 @@ impl Provider for Named {
 
 impl NoLeases for Named {}
 
-/// The stand-in, behind a proxy for what a server of HTTP cannot do.
+/// The stand-in, behind a proxy that simulates faults of the connection.
 struct StandIn {
     gcp: Gcp,
     proxy: Proxy,

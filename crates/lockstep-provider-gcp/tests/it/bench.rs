@@ -1,4 +1,4 @@
-//! What the tests share: stores made from the YAML that a user writes, against a stand-in of their own.
+//! Shared helpers: create stores from YAML as a user writes it, each with its own stand-in.
 
 use std::sync::Arc;
 
@@ -16,21 +16,21 @@ use lockstep_testkit::{
 };
 use serde_json::{Value, json};
 
-/// A client of a store, as the registry makes it, without layers.
+/// A client of a store as the registry creates it, without layers.
 #[derive(Debug)]
 pub(crate) struct Store(pub(crate) Arc<dyn Provider>, pub(crate) Arc<dyn Locator>);
 
-/// The Secret "gcp" with the key of the service account that a stand-in knows.
+/// Returns the Secret "gcp" with the service account key that a stand-in accepts.
 pub(crate) fn objects(gcp: &Gcp) -> Objects {
     Objects::default().with("gcp", "key.json", gcp.service_account_key().unwrap())
 }
 
-/// `auth` with that key.
+/// Returns `auth` with that key.
 pub(crate) fn key_auth() -> Value {
     json!({ "secretRef": { "secretAccessKeySecretRef": { "name": "gcp", "key": "key.json" } } })
 }
 
-/// `spec.provider.gcp` of a store at that address.
+/// Returns `spec.provider.gcp` of a store at that address.
 pub(crate) fn spec(address: &str) -> Value {
     json!({
         "projectID": PROJECT,
@@ -41,13 +41,13 @@ pub(crate) fn spec(address: &str) -> Value {
     })
 }
 
-/// The same with one field more.
+/// Returns the spec with one more field.
 pub(crate) fn and(mut spec: Value, field: &str, value: impl Into<Value>) -> Value {
     spec[field] = value.into();
     spec
 }
 
-/// Which store the tests' stores are.
+/// Returns the key of the tests' stores.
 pub(crate) fn key(kind: StoreKind) -> StoreKey {
     StoreKey {
         kind,
@@ -57,12 +57,12 @@ pub(crate) fn key(kind: StoreKind) -> StoreKey {
 }
 
 impl Store {
-    /// Made from `spec.provider.gcp`.
+    /// Builds a store from `spec.provider.gcp`.
     pub(crate) async fn build(gcp: Value, objects: &Objects, kind: StoreKind) -> Result<Self, ProviderError> {
         Self::build_hearing(gcp, None, objects, kind).await
     }
 
-    /// The same with `spec.events`.
+    /// Builds a store with `spec.events`.
     pub(crate) async fn build_hearing(
         gcp: Value,
         events: Option<Value>,
@@ -72,7 +72,7 @@ impl Store {
         Self::build_with(gcp, events, objects, kind, EndpointPolicy::TenantOrLoopback).await
     }
 
-    /// The same with that endpoint policy.
+    /// Builds a store with an endpoint policy.
     pub(crate) async fn build_with(
         gcp: Value,
         events: Option<Value>,
@@ -96,17 +96,18 @@ impl Store {
         store.inspect_err(assert_clean)
     }
 
-    /// A SecretStore that must be made.
+    /// Creates a SecretStore that must be valid.
     pub(crate) async fn new(gcp: Value, objects: &Objects) -> Self {
         Self::build(gcp, objects, StoreKind::SecretStore).await.unwrap()
     }
 
-    /// A store of a stand-in, with its service account's key.
+    /// Creates a store for a stand-in, with its service account key.
     pub(crate) async fn of(gcp: &Gcp) -> Self {
         Self::new(spec(&gcp.address()), &objects(gcp)).await
     }
 
-    /// The reference that a key means. What the store does not take is left for the provider to refuse.
+    /// Returns the reference of a key. A key that the store rejects is left for the provider to
+    /// reject.
     fn reference(&self, key: &str) -> RemoteRef {
         match self.1.locate(key, None) {
             Ok(located) => RemoteRef {
@@ -117,13 +118,13 @@ impl Store {
         }
     }
 
-    /// One result per key, none of which shows a value.
+    /// Reads keys: one result per key, none of which shows a value.
     pub(crate) async fn fetch_all(&self, keys: &[&str]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let refs: Vec<RemoteRef> = keys.iter().map(|key| self.reference(key)).collect();
         self.fetch(&refs).await
     }
 
-    /// One result per reference, none of which shows a value.
+    /// Reads references: one result per reference, none of which shows a value.
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let results = self.0.fetch(&Context::default(), refs).await;
         assert_eq!(results.len(), refs.len());
@@ -135,35 +136,35 @@ impl Store {
         results
     }
 
-    /// What a reference that must be readable is answered with.
+    /// Returns the secret of a reference that must be readable.
     pub(crate) async fn get(&self, reference: RemoteRef) -> RemoteSecret {
         self.fetch(&[reference]).await.remove(0).unwrap()
     }
 
-    /// The text of a key that must be readable.
+    /// Returns the text of a key that must be readable.
     pub(crate) async fn read(&self, key: &str) -> String {
         text(&self.get(self.reference(key)).await)
     }
 
-    /// The error of a key that must not be readable.
+    /// Returns the error of a key that must not be readable.
     pub(crate) async fn refuse(&self, key: &str) -> ProviderError {
         self.fetch_all(&[key]).await.remove(0).unwrap_err()
     }
 
-    /// The keys that are found.
+    /// Returns the keys that a search finds.
     pub(crate) async fn find(&self, query: FindQuery) -> Result<Vec<String>, ProviderError> {
         let found = self.0.find(&Context::default(), &query).await;
         let found = found.inspect_err(assert_clean)?;
         Ok(found.into_iter().map(|meta| meta.key.to_string()).collect())
     }
 
-    /// Whether the store works.
+    /// Checks whether the store works.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
     }
 }
 
-/// A server that gives every request after the login the same answer.
+/// A server that returns the same response to every request after the login.
 pub(crate) struct Scripted {
     pub(crate) store: Store,
     proxy: Proxy,
@@ -192,12 +193,12 @@ impl Scripted {
     }
 }
 
-/// The text of a value.
+/// Returns the text of a value.
 pub(crate) fn text(secret: &RemoteSecret) -> String {
     secret.value.expose_str().unwrap().to_owned()
 }
 
-/// An error is one line without a value, a credential, or anything that Google said.
+/// Asserts that an error is one line without a value, a credential, or any text of Google.
 pub(crate) fn assert_clean(error: &ProviderError) {
     let told = format!("{error} {error:?}");
     for secret in [CANARY, "ya29.", "eyJ", "BEGIN"] {

@@ -1,11 +1,11 @@
-//! Answers that take much memory.
+//! Responses that need much memory.
 
 use lockstep_provider::{ErrorKind, FindQuery, ProviderError};
 use serde_json::{Value, json};
 
 use crate::bench::Scripted;
 
-/// A JSON document whose list has this many bytes of empty elements.
+/// Returns a JSON document whose list has this many bytes of empty elements.
 fn crowded(list: &str, bytes: usize) -> String {
     format!("{{\"{list}\":[{{}}{}]}}", ",{}".repeat(bytes / 3))
 }
@@ -33,7 +33,8 @@ async fn deeply_nested_answer_is_malformed() {
     assert_crowded(&server.store.refuse("a").await);
 }
 
-/// A page of the largest secrets: 64 labels, 50 aliases, 10 topics, and a replica with its own key in 40 regions.
+/// A page of the largest secrets: 64 labels, 50 aliases, 10 topics, and a replica with its own key
+/// in 40 regions.
 #[tokio::test]
 async fn largest_page_of_secrets_is_read() {
     let server = Scripted::start().await;

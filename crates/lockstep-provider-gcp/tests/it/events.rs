@@ -1,4 +1,4 @@
-//! A subscription of Pub/Sub, as the stand-in plays it.
+//! Pulls from a Pub/Sub subscription of the stand-in.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ async fn listen(gcp: &Gcp, subscription: &str) -> Result<Arc<dyn EventSource>, P
 }
 
 #[tokio::test]
-async fn a_notification_comes_again_until_it_is_acknowledged_and_then_no_more() {
+async fn notification_is_delivered_until_it_is_acknowledged() {
     let gcp = Gcp::start().await.unwrap();
     gcp.ack_deadline(Duration::from_millis(200));
     let source = listen(&gcp, SUBSCRIPTION).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_notification_comes_again_until_it_is_acknowledged_and_then_no_more() 
 }
 
 #[tokio::test]
-async fn what_is_no_notification_is_received_as_such() {
+async fn text_that_is_no_notification_is_received_as_malformed() {
     let gcp = Gcp::start().await.unwrap();
     let source = listen(&gcp, &format!("projects/{PROJECT}/subscriptions/{SUBSCRIPTION}"))
         .await
@@ -62,7 +62,7 @@ async fn what_is_no_notification_is_received_as_such() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_named_the_subscription_and_the_right() {
+async fn missing_subscription_or_permission_is_named() {
     let gcp = Gcp::start().await.unwrap();
     gcp.tell("SECRET_UPDATE", "database", None);
     let missing = listen(&gcp, "missing")

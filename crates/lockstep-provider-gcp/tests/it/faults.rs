@@ -1,4 +1,4 @@
-//! What a service in trouble, or something in its place, is told as.
+//! Tests the errors for a failing service, or for something else in its place.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn stocked() -> (Gcp, Store) {
 }
 
 #[tokio::test]
-async fn throttling_is_rate_limited_with_the_time_to_come_back() {
+async fn throttling_is_rate_limited_with_a_retry_delay() {
     let _quiet = Quiet::listen();
     let (gcp, store) = stocked().await;
     gcp.trouble(Some(Trouble::Throttled {
@@ -42,7 +42,7 @@ async fn throttling_is_rate_limited_with_the_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
+async fn truncated_response_is_malformed_and_not_used() {
     let _quiet = Quiet::listen();
     let (gcp, store) = stocked().await;
     gcp.trouble(Some(Trouble::Cut));
@@ -52,7 +52,7 @@ async fn an_answer_that_breaks_off_is_malformed_and_nothing_of_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable() {
+async fn connection_that_breaks_during_a_response_is_unavailable() {
     let _quiet = Quiet::listen();
     let (gcp, _) = stocked().await;
     let proxy = Proxy::start(&gcp.address()).await;
@@ -65,7 +65,7 @@ async fn a_connection_that_breaks_in_the_middle_of_an_answer_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_page_in_place_of_an_answer_is_malformed_unless_its_status_speaks_for_itself() {
+async fn page_of_a_proxy_is_malformed_unless_its_status_is_clear() {
     let _quiet = Quiet::listen();
     let (gcp, store) = stocked().await;
     for (status, kind) in [
@@ -83,7 +83,7 @@ async fn a_page_in_place_of_an_answer_is_malformed_unless_its_status_speaks_for_
 }
 
 #[tokio::test]
-async fn an_api_that_is_not_enabled_has_its_own_hint() {
+async fn disabled_api_has_its_own_hint() {
     let gcp = Gcp::start().await.unwrap();
     let proxy = Proxy::start(&gcp.address()).await;
     let store = Store::new(spec(proxy.address()), &objects(&gcp)).await;
@@ -102,7 +102,7 @@ async fn an_api_that_is_not_enabled_has_its_own_hint() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let (gcp, elsewhere) = (Gcp::start().await.unwrap(), Gcp::start().await.unwrap());
     elsewhere.put_secret("a", "CANARY");
     let proxy = Proxy::start(&gcp.address()).await;
@@ -115,7 +115,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_denied_secret_names_role_identity_and_key_and_harms_no_other() {
+async fn denied_secret_is_explained_and_affects_no_other() {
     let _quiet = Quiet::listen();
     let (gcp, store) = stocked().await;
     gcp.put_secret("b", "CANARY-b");
@@ -130,7 +130,7 @@ async fn a_denied_secret_names_role_identity_and_key_and_harms_no_other() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_unavailable() {
+async fn closed_port_is_unavailable() {
     let gcp = Gcp::start().await.unwrap();
     let objects = objects(&gcp);
     let port = lockstep_testkit::ports::free().unwrap();
@@ -143,13 +143,13 @@ async fn nobody_at_the_address_is_unavailable() {
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
 }
 
-/// A store that waits for an answer for so long, as `limits.timeout` has it.
+/// Creates a store with this `limits.timeout`.
 async fn patient(spec: Value, gcp: &Gcp, timeout: Duration) -> Timeout<Direct> {
     Timeout::new(Direct(Store::new(spec, &objects(gcp)).await.0), timeout)
 }
 
 #[tokio::test]
-async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a_time_out_above_it() {
+async fn late_response_is_used_until_the_timeout_of_the_store() {
     let _quiet = Quiet::listen();
     let limit = Duration::from_millis(1500);
     let gcp = Gcp::start().await.unwrap();
@@ -172,7 +172,7 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
     let read = async || reads.call(&context, &reference).await.remove(0);
     let ciphertext = [ciphertext];
     let decrypt = async || decrypts.call(&context, &ciphertext).await.remove(0);
-    // The logins take no time of what is measured.
+    // Log in first, so that logins are not part of the measured time.
     read().await.unwrap();
     decrypt().await.unwrap();
 
@@ -196,7 +196,7 @@ async fn a_late_but_whole_answer_is_used_below_the_time_that_the_store_has_and_a
 }
 
 #[tokio::test]
-async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence() {
+async fn long_timeout_allows_a_response_after_a_long_silence() {
     let _quiet = Quiet::listen();
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("a", "CANARY-a");
@@ -205,7 +205,7 @@ async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence(
     let read = async || store.call(&Context::default(), &reference).await.remove(0);
     read().await.unwrap();
     gcp.latency(Duration::from_secs(40));
-    // From here on nobody waits: the clock goes on to when something happens next.
+    // From here on the clock jumps to the next event.
     tokio::time::pause();
     assert_eq!(read().await.unwrap().value.expose(), b"CANARY-a");
     gcp.latency(Duration::from_secs(55));
@@ -213,12 +213,12 @@ async fn a_store_that_waits_long_gets_an_answer_that_comes_after_a_long_silence(
 }
 
 #[tokio::test]
-async fn a_tenant_reaches_no_loopback_address() {
+async fn tenant_cannot_reach_loopback_addresses() {
     let gcp = Gcp::start().await.unwrap();
     let plain = gcp.address();
     let port = plain.rsplit(':').next().unwrap().to_owned();
     let closed = lockstep_testkit::ports::free().unwrap().to_string();
-    // the login comes first: its address is in the key, which a tenant writes too
+    // The login comes first: its address is in the key, which a tenant writes too.
     let refuse = async |address: &str| {
         let key = gcp.service_account_key().unwrap().replace(&plain, address);
         let objects = Objects::default().with("gcp", "key.json", key);

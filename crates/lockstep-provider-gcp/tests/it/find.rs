@@ -1,4 +1,4 @@
-//! What a search asks the service for.
+//! Tests the requests of searches.
 
 use lockstep_provider::{ErrorKind, FindQuery};
 use lockstep_provider_testkit::at;
@@ -21,7 +21,7 @@ fn labelled(label: &str, value: &str) -> FindQuery {
 }
 
 #[tokio::test]
-async fn the_service_narrows_down_and_pages_are_few() {
+async fn service_filters_and_pages_are_full() {
     let _quiet = Quiet::listen();
     let gcp = Gcp::start().await.unwrap();
     for number in 0..250 {
@@ -42,7 +42,7 @@ async fn the_service_narrows_down_and_pages_are_few() {
 }
 
 #[tokio::test]
-async fn secrets_are_found_by_label_and_read_by_what_was_found() {
+async fn secrets_found_by_label_can_be_read() {
     let gcp = Gcp::start().await.unwrap();
     for (name, team) in [("a", "shop"), ("b", "blog"), ("c", "shop"), ("d", "shopping")] {
         gcp.put_secret(name, "CANARY");
@@ -57,7 +57,7 @@ async fn secrets_are_found_by_label_and_read_by_what_was_found() {
 }
 
 #[tokio::test]
-async fn a_search_of_a_region_finds_its_secrets_alone() {
+async fn search_of_a_region_finds_only_its_secrets() {
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("a", "CANARY");
     gcp.put_secret("locations/europe-west3/secrets/b", "CANARY");
@@ -72,7 +72,7 @@ async fn a_search_of_a_region_finds_its_secrets_alone() {
 }
 
 #[tokio::test]
-async fn a_search_that_is_denied_names_the_right() {
+async fn denied_search_names_the_permission() {
     let gcp = Gcp::start().await.unwrap();
     gcp.deny_action("ListSecrets");
     let error = Store::of(&gcp).await.find(begins("shop-")).await.unwrap_err();
@@ -84,7 +84,7 @@ async fn a_search_that_is_denied_names_the_right() {
 }
 
 #[tokio::test]
-async fn a_page_that_fails_fails_the_search_and_nothing_is_taken_for_all() {
+async fn failed_page_fails_the_whole_search() {
     let gcp = Gcp::start().await.unwrap();
     for number in 0..250 {
         gcp.put_secret(&format!("shop-{number:03}"), "CANARY");

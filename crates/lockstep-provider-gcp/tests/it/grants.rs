@@ -1,4 +1,4 @@
-//! Whatever is requested of the service is within the grant.
+//! Every request to the service is within the grant.
 
 use lockstep_api::StoreProvider;
 use lockstep_provider::{Context, ProviderFactory as _};
@@ -23,7 +23,7 @@ fn every_request_is_within_the_grant() {
     let locator = GcpFactory::default().locator(&provider).unwrap();
     let mut seen = 0;
     attacks(1000, |attack: &Attack| {
-        // the words of the suite name this project
+        // The words of the suite name this project.
         let attack = Attack {
             key: attack.key.replace("shop-prod", PROJECT),
             ..attack.clone()

@@ -1,4 +1,4 @@
-//! Keys of Cloud KMS: the suite for keys, and what is Google's own.
+//! Cloud KMS keys: the suite for keys, and Google-specific behaviour.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Objects, Store, key, key_auth, objects};
 
-/// A developer; [`SERVICE_ACCOUNT`] is the operator's.
+/// The account of a developer; [`SERVICE_ACCOUNT`] is the operator's.
 const DEVELOPER: &str = "developer@lockstep-test.iam.gserviceaccount.com";
 
 pub(crate) fn spec(address: &str, key: &str) -> Value {
@@ -122,7 +122,7 @@ async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> Error
 }
 
 #[tokio::test]
-async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone() {
+async fn missing_key_does_not_mean_that_a_value_is_gone() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -137,7 +137,7 @@ async fn a_key_that_is_gone_is_told_and_no_reason_to_think_that_a_value_is_gone(
 }
 
 #[tokio::test]
-async fn what_an_older_version_of_the_key_encrypted_is_decrypted_still() {
+async fn ciphertext_of_an_older_key_version_is_decrypted() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     subject.gcp.add_kms_key("shop");
@@ -146,7 +146,7 @@ async fn what_an_older_version_of_the_key_encrypted_is_decrypted_still() {
 }
 
 #[tokio::test]
-async fn the_place_is_what_the_key_authenticates_and_every_checksum_is_sent() {
+async fn location_is_authenticated_and_every_checksum_is_sent() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -163,7 +163,7 @@ async fn the_place_is_what_the_key_authenticates_and_every_checksum_is_sent() {
 }
 
 #[tokio::test]
-async fn an_answer_without_the_right_checksum_is_malformed_both_ways() {
+async fn response_with_a_wrong_checksum_is_malformed() {
     let subject = StandIn::new().await;
     let encryptor = subject.encryptor().await;
     let ciphertext = sealed(&encryptor).await;
@@ -182,7 +182,7 @@ async fn an_answer_without_the_right_checksum_is_malformed_both_ways() {
 }
 
 #[tokio::test]
-async fn nothing_is_a_value_too() {
+async fn empty_value_can_be_encrypted() {
     let subject = StandIn::new().await;
     let bytes = subject
         .encryptor()
@@ -200,7 +200,7 @@ async fn nothing_is_a_value_too() {
 }
 
 #[tokio::test]
-async fn throttling_of_the_kms_is_the_stores() {
+async fn throttled_kms_request_is_rate_limited() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = subject.provider().await;
@@ -213,7 +213,7 @@ async fn throttling_of_the_kms_is_the_stores() {
 }
 
 #[tokio::test]
-async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
+async fn store_with_only_a_key_reads_nothing_and_passes_its_check() {
     let subject = StandIn::new().await;
     let store = Store::new(subject.spec(0), &objects(&subject.gcp)).await;
     store.check().await.unwrap();
@@ -226,7 +226,7 @@ async fn a_store_with_a_key_alone_reads_nothing_and_passes_its_check() {
 }
 
 #[tokio::test]
-async fn a_store_without_a_key_decrypts_nothing() {
+async fn store_without_a_key_decrypts_nothing() {
     let subject = StandIn::new().await;
     let ciphertext = sealed(&subject.encryptor().await).await;
     let provider = Store::of(&subject.gcp).await.0;

@@ -1,4 +1,4 @@
-//! The provider against a stand-in that Google's own clients pass against.
+//! Tests the provider against a stand-in that also passes the tests with Google's own clients.
 
 #![expect(
     clippy::unwrap_used,

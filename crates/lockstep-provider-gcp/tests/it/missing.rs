@@ -1,4 +1,4 @@
-//! Which answers say that a value is gone.
+//! Tests which responses mean that a value is gone.
 
 use lockstep_provider::ErrorKind;
 

@@ -1,4 +1,5 @@
-//! The least policy of `docs/reference/permissions.md`: what it lists for a feature is enough for it, and none of it is too much.
+//! Tests the minimal policy of `docs/reference/permissions.md`: the permissions that it lists for a
+//! feature are sufficient and all necessary.
 
 use lockstep_api::{CiphertextScope, StoreKind};
 use lockstep_provider::{Binding, Ciphertext, Context, ErrorKind, FindQuery, ProviderError, RemoteRef};
@@ -11,7 +12,8 @@ use crate::{
     kms,
 };
 
-/// The rows of the page's table for Google: what is used, and the permissions that it says the identity needs.
+/// Returns the rows of the page's table for Google: each feature, and the permissions that it
+/// needs.
 fn rows() -> Vec<(String, Vec<String>)> {
     let page = include_str!("../../../../docs/reference/permissions.md");
     let (_, section) = page.split_once("## At Google").unwrap();
@@ -31,7 +33,7 @@ fn rows() -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// What a feature needs.
+/// Returns the permissions that a feature needs.
 fn needed(feature: &str) -> Vec<String> {
     let rows = rows();
     let row = rows.iter().find(|(name, _)| name == feature);
@@ -49,7 +51,7 @@ const EVENTS: &str = "`events.pubsub`";
 const CHECK: &str = "the check of a store";
 const IMPERSONATION: &str = "impersonating a service account";
 
-/// A world with something for every feature in it.
+/// Creates a stand-in with objects for every feature.
 async fn world() -> Gcp {
     let gcp = Gcp::start().await.unwrap();
     gcp.put_secret("shop-a", "CANARY");
@@ -99,7 +101,7 @@ async fn decrypt(gcp: &Gcp) -> Result<(), ProviderError> {
     };
     let store = Store::new(kms::spec(&gcp.address(), &key), &objects(gcp)).await;
     match store.0.decrypt(&Context::default(), &ciphertext).await {
-        // Who may not is told so before anybody looks at the ciphertext.
+        // The permission is checked before the ciphertext.
         Err(error) if error.kind == ErrorKind::Undecryptable => Ok(()),
         other => other.map(drop),
     }
@@ -115,7 +117,7 @@ async fn hear(gcp: &Gcp) -> Result<(), ProviderError> {
     source.acknowledge(&[received.receipt.unwrap()]).await
 }
 
-/// Does something with exactly these permissions, and once more without each of them.
+/// Uses a feature with exactly these permissions, and once more without each of them.
 async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Gcp) -> Result<(), ProviderError>) {
     let own = needed(feature);
     let all: Vec<&str> = also.iter().chain(&own).map(String::as_str).collect();
@@ -137,7 +139,7 @@ async fn needs_just(feature: &str, also: &[String], used: impl AsyncFn(&Gcp) -> 
 }
 
 #[tokio::test]
-async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
+async fn page_lists_exactly_the_permissions_of_each_feature() {
     let access = needed(READ);
     needs_just(READ, &[], read).await;
     needs_just(FETCH, &access, read_newest_enabled).await;
@@ -148,7 +150,7 @@ async fn the_page_lists_what_each_feature_needs_and_nothing_more() {
 }
 
 #[tokio::test]
-async fn the_check_of_a_store_needs_nothing() {
+async fn store_check_needs_no_permission() {
     let gcp = world().await;
     gcp.allow_only(&[]);
     Store::of(&gcp).await.check().await.unwrap();
@@ -156,8 +158,8 @@ async fn the_check_of_a_store_needs_nothing() {
 }
 
 #[test]
-fn every_row_of_the_page_is_tried() {
-    // Impersonation is tried in auth.rs: the stand-in knows who may, and not by which permission.
+fn every_row_of_the_page_is_tested() {
+    // Impersonation is tested in auth.rs: the stand-in checks the identity there, not a permission.
     let tried = [READ, FETCH, FIND, METADATA, DECRYPT, EVENTS, CHECK, IMPERSONATION];
     let rows: Vec<String> = rows().into_iter().map(|(feature, _)| feature).collect();
     assert_eq!(rows, tried);

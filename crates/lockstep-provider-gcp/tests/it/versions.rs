@@ -1,4 +1,4 @@
-//! Names, versions, what a disabled one is told as, and what is kept beside values.
+//! Names and versions, errors for unavailable versions, and metadata of values.
 
 use lockstep_provider::{ErrorKind, RemoteRef};
 use lockstep_provider_testkit::at;
@@ -24,7 +24,7 @@ async fn choosy(gcp: &Gcp) -> Store {
 }
 
 #[tokio::test]
-async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_number() {
+async fn version_is_a_number_an_alias_or_latest() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     gcp.alias("database", "blue", 1);
@@ -45,7 +45,7 @@ async fn a_version_is_a_number_an_alias_or_latest_and_the_answer_tells_its_numbe
 }
 
 #[tokio::test]
-async fn full_names_of_the_stores_own_project_are_read() {
+async fn full_names_in_the_project_of_the_store_are_read() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
@@ -71,7 +71,7 @@ async fn full_names_of_the_stores_own_project_are_read() {
 }
 
 #[tokio::test]
-async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
+async fn regional_secrets_are_read_with_the_location_of_the_store() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     gcp.put_secret("locations/europe-west3/secrets/regional", "CANARY-west");
@@ -89,7 +89,7 @@ async fn secrets_of_a_region_are_read_in_a_store_with_that_location() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_disabled_or_destroyed_is_told_and_taken_neither_for_gone_nor_for_denied() {
+async fn disabled_version_is_neither_missing_nor_denied() {
     let _quiet = Quiet::listen();
     for (state, word) in [
         (VersionState::Disabled, "disabled"),
@@ -114,7 +114,7 @@ async fn a_version_that_is_disabled_or_destroyed_is_told_and_taken_neither_for_g
 }
 
 #[tokio::test]
-async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
+async fn newest_enabled_version_is_read_if_configured() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     for version in 3..=5 {
@@ -141,14 +141,14 @@ async fn the_newest_version_that_is_enabled_is_read_where_the_store_says_so() {
 }
 
 #[tokio::test]
-async fn listing_versions_costs_nothing_while_the_latest_is_enabled() {
+async fn versions_are_not_listed_while_the_latest_is_enabled() {
     let gcp = stocked().await;
     choosy(&gcp).await.read("database").await;
     assert_eq!(gcp.count("ListSecretVersions"), 0);
 }
 
 #[tokio::test]
-async fn without_any_enabled_version_or_without_the_right_to_list_them_the_error_says_so() {
+async fn missing_enabled_version_or_list_permission_is_reported() {
     let gcp = stocked().await;
     for version in [1, 2] {
         gcp.set_state("database", version, VersionState::Disabled);
@@ -187,7 +187,7 @@ async fn labels_and_annotations_are_read_as_json() {
 }
 
 #[tokio::test]
-async fn a_value_without_the_right_checksum_is_malformed() {
+async fn value_with_a_wrong_checksum_is_malformed() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
@@ -200,7 +200,7 @@ async fn a_value_without_the_right_checksum_is_malformed() {
 }
 
 #[tokio::test]
-async fn values_are_read_by_one_call_each_and_nothing_else() {
+async fn each_value_is_read_with_exactly_one_call() {
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;
     for _ in 0..3 {
@@ -217,7 +217,7 @@ async fn values_are_read_by_one_call_each_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_check_of_a_store_that_nobody_uses_is_one_call_that_needs_no_right() {
+async fn check_of_an_idle_store_is_one_call_without_permission() {
     let _quiet = Quiet::listen();
     let gcp = stocked().await;
     let store = Store::of(&gcp).await;

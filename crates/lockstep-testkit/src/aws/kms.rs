@@ -8,31 +8,30 @@ use serde_json::{Value, json};
 
 use super::{ACCOUNT, Aws, REGION, Refusal, World, lock};
 
-/// The longest plaintext of a symmetric key, in bytes.
+/// Maximum length of a plaintext of a symmetric key, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
-/// The longest ciphertext.
+/// Maximum length of a ciphertext, in bytes.
 const LONGEST_CIPHERTEXT: usize = 6144;
 
-/// A key.
 #[derive(Debug)]
 pub(crate) struct KmsKey {
     state: KeyState,
     material: [u8; 32],
 }
 
-/// What state a key of KMS is in.
+/// The state of a KMS key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
     /// It can be used.
     Enabled,
-    /// It cannot.
+    /// It cannot be used.
     Disabled,
-    /// It will be gone.
+    /// It is about to be deleted.
     PendingDeletion,
 }
 
 impl Aws {
-    /// Makes a key; its ARN.
+    /// Creates a key and returns its ARN.
     pub fn add_kms_key(&self, id: &str) -> String {
         let mut world = lock(&self.world);
         let number = world.next().to_be_bytes();
@@ -51,7 +50,7 @@ impl Aws {
         arn(id)
     }
 
-    /// From now on a key is in that state.
+    /// Sets the state of a key.
     pub fn set_kms_key(&self, id: &str, state: KeyState) {
         if let Some(key) = lock(&self.world).kms_keys.get_mut(id) {
             key.state = state;
@@ -71,7 +70,7 @@ pub(super) fn call(world: &mut World, action: &str, request: &Value) -> Result<V
     }
 }
 
-/// The id that a key is stored under.
+/// Returns the id that a key is stored under.
 fn id_of(named: &str) -> &str {
     named.rsplit('/').next().unwrap_or(named)
 }
@@ -104,7 +103,7 @@ fn cipher(key: &KmsKey) -> Result<LessSafeKey, Refusal> {
     ))
 }
 
-/// The encryption context, always in the same order.
+/// Returns the encryption context in a fixed order.
 fn context(request: &Value) -> Vec<u8> {
     let pairs: BTreeMap<String, Value> = request["EncryptionContext"]
         .as_object()
@@ -143,7 +142,7 @@ fn encrypt(world: &mut World, request: &Value) -> Result<Value, Refusal> {
     cipher
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text)
         .map_err(|_| Refusal::new("KMSInternalException", "CANARY"))?;
-    // as the service's own, a ciphertext says which key it is of
+    // Like the service's own, a ciphertext contains its key.
     let mut bytes = vec![u8::try_from(id.len()).unwrap_or(u8::MAX)];
     bytes.extend_from_slice(id.as_bytes());
     bytes.extend_from_slice(&nonce);

@@ -1,4 +1,4 @@
-//! Parameter Store.
+//! The API of Parameter Store.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, World, lock, page, seconds, strings};
 
-/// The most names in one call.
+/// Maximum number of names in one call.
 const MOST_NAMES: usize = 10;
-/// The most parameters on one page, by path and by filter.
+/// Maximum number of parameters on one page, by path and by filter.
 const MOST_BY_PATH: usize = 10;
 const MOST_DESCRIBED: usize = 50;
-/// The longest value of an advanced parameter, in bytes.
+/// Maximum length of an advanced parameter, in bytes.
 const LONGEST: usize = 8192;
 
 const CODES: PageCodes = PageCodes {
@@ -35,10 +35,10 @@ struct Version {
 }
 
 impl Aws {
-    /// Stores a SecureString as a new version; the version.
+    /// Stores a SecureString as a new version, which it returns.
     ///
     /// # Panics
-    /// When the service would not take it.
+    /// When the service would not store it.
     pub fn put_parameter(&self, name: &str, value: &str) -> usize {
         assert!(
             (1..=LONGEST).contains(&value.len()),
@@ -47,7 +47,8 @@ impl Aws {
         self.put_parameter_as(name, "SecureString", value)
     }
 
-    /// Stores a value of this type (`String`, `StringList`, `SecureString`) and any length as a new version; the version.
+    /// Stores a value of this type (`String`, `StringList`, `SecureString`) and any length as a new
+    /// version, which it returns.
     pub fn put_parameter_as(&self, name: &str, kind: &'static str, value: &str) -> usize {
         let mut world = lock(&self.world);
         let parameter = world
@@ -146,7 +147,7 @@ fn read(world: &World, request: &Value) -> Result<Value, Refusal> {
             .parameters
             .iter()
             .find(|(name, _)| *name == base || arn(name) == base);
-        // Rights are of all that is asked for: one name that is denied denies the call.
+        // Permissions apply to all names of a call: one denied name denies the call.
         if world
             .denied_names
             .contains(found.map_or(base, |(name, _)| name.as_str()))

@@ -1,4 +1,4 @@
-//! Secrets Manager.
+//! The API of Secrets Manager.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, Trouble, World, lock, page, seconds, strings};
 
-/// The most ids in one batch.
+/// Maximum number of ids in one batch.
 const MOST_IDS: usize = 20;
-/// The most secrets on one page.
+/// Maximum number of secrets on one page.
 const MOST_LISTED: usize = 100;
-/// The longest value, in bytes.
+/// Maximum length of a value, in bytes.
 const LONGEST: usize = 65_536;
 
 const CODES: PageCodes = PageCodes {
@@ -47,26 +47,26 @@ fn arn(name: &str, suffix: &str) -> String {
 }
 
 impl Secret {
-    /// The id of the current version.
+    /// Returns the id of the current version.
     pub(super) fn current_id(&self) -> Option<&str> {
         self.versions.last().map(|version| version.id.as_str())
     }
 }
 
 impl Aws {
-    /// Stores a text as a new version; its version id.
+    /// Stores a text as a new version and returns the version id.
     ///
     /// # Panics
-    /// When the service would not take it: with more than 64 KiB.
+    /// When the service would not store it: with more than 64 KiB.
     pub fn put_secret(&self, name: &str, value: &str) -> String {
         assert!(value.len() <= LONGEST, "a value has at most 64 KiB");
         self.store(name, Stored::Text(value.to_owned()))
     }
 
-    /// Stores bytes as a new version; its version id.
+    /// Stores bytes as a new version and returns the version id.
     ///
     /// # Panics
-    /// When the service would not take them.
+    /// When the service would not store them.
     pub fn put_secret_bytes(&self, name: &str, value: &[u8]) -> String {
         assert!(
             (1..=LONGEST).contains(&value.len()),
@@ -75,7 +75,8 @@ impl Aws {
         self.store(name, Stored::Bytes(value.to_vec()))
     }
 
-    /// Stores a text as a secret whose ARN has this suffix, and returns the ARN. The service chooses suffixes at random.
+    /// Stores a text as a secret whose ARN has this suffix, and returns the ARN. The service
+    /// chooses suffixes at random.
     ///
     /// # Panics
     /// When the suffix does not consist of six letters or digits, or a secret of this name exists.
@@ -93,8 +94,9 @@ impl Aws {
         arn
     }
 
-    /// Stores a text of any length, around the limit of [`Aws::put_secret`]. No service would take it, but something in its place
-    /// could answer it: moto does, and a reader must not depend on the limit.
+    /// Stores a text of any length, bypassing the limit of [`Aws::put_secret`]. The service would
+    /// not store it, but something in its place could return it: moto does, and a reader must not
+    /// depend on the limit.
     pub fn put_oversized_secret(&self, name: &str, value: &str) -> String {
         self.store(name, Stored::Text(value.to_owned()))
     }
@@ -126,7 +128,7 @@ impl Aws {
         id
     }
 
-    /// The ARN of a secret.
+    /// Returns the ARN of a secret.
     pub fn secret_arn(&self, name: &str) -> Option<String> {
         lock(&self.world)
             .secrets
@@ -152,7 +154,7 @@ impl Aws {
         world.parameters.remove(name);
     }
 
-    /// Marks a secret for deletion, as users do: it is there, and cannot be read.
+    /// Marks a secret for deletion, as users do: it exists, but cannot be read.
     pub fn schedule_deletion(&self, name: &str) {
         if let Some(secret) = lock(&self.world).secrets.get_mut(name) {
             secret.deleted = true;
@@ -191,7 +193,7 @@ fn check_id(world: &World, id: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The secret that an id names, where it may be seen.
+/// Returns the secret of an id, if the caller may see it.
 fn named<'a>(world: &'a World, action: &str, id: &str) -> Result<(&'a String, &'a Secret), Refusal> {
     check_id(world, id)?;
     let by_arn = |rest: usize| {
@@ -199,7 +201,7 @@ fn named<'a>(world: &'a World, action: &str, id: &str) -> Result<(&'a String, &'
         secrets.find(|(_, secret)| secret.arn.strip_prefix(id).is_some_and(|end| end.len() == rest))
     };
     let found = if id.starts_with("arn:") {
-        // a complete ARN before a partial one
+        // A complete ARN matches before a partial one.
         by_arn(0).or_else(|| by_arn(7))
     } else {
         world.secrets.get_key_value(id)
@@ -239,7 +241,7 @@ fn describe(world: &World, request: &Value) -> Result<Value, Refusal> {
 fn value(world: &World, id: &str, version: Option<&str>, stage: Option<&str>) -> Result<Value, Refusal> {
     let (name, secret) = named(world, "GetSecretValue", id)?;
     if secret.deleted {
-        // the service's own text, which a reader compares as a whole
+        // The service's own text, which a reader compares as a whole.
         let text = "You can't perform this operation on the secret because it was marked for deletion.";
         return Err(Refusal::new("InvalidRequestException", text));
     }

@@ -1,4 +1,4 @@
-//! Who signed a request, by AWS' Signature Version 4.
+//! Verifies signatures of requests, by AWS' Signature Version 4.
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
@@ -7,7 +7,7 @@ use aws_lc_rs::{
 };
 use axum::http::{HeaderMap, Method, Uri};
 
-/// A request, as far as it is signed.
+/// The signed parts of a request.
 pub(super) struct Signed<'a> {
     pub(super) method: &'a Method,
     pub(super) uri: &'a Uri,
@@ -15,7 +15,7 @@ pub(super) struct Signed<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// The header that says who signed what.
+/// The `Authorization` header: the key, and what it signed.
 pub(super) struct Authorization<'a> {
     /// The access key id.
     pub(super) key: &'a str,
@@ -28,7 +28,7 @@ pub(super) struct Authorization<'a> {
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 impl<'a> Authorization<'a> {
-    /// `None` where something of it is missing.
+    /// Parses the header. Returns `None` if a part is missing.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let fields = text.strip_prefix(ALGORITHM)?.trim_start();
         let field = |name: &str| {
@@ -48,7 +48,7 @@ impl<'a> Authorization<'a> {
         })
     }
 
-    /// Whether it was made with that secret, for that request.
+    /// Whether the signature was made with this secret for this request.
     pub(super) fn is_of(&self, secret: &str, signed: &Signed<'_>) -> bool {
         let header = |name: &str| {
             let values = signed.headers.get_all(name).iter();
@@ -103,9 +103,10 @@ mod tests {
 
     use super::*;
 
-    /// The example "GET Object" of "Signature Calculations for the Authorization Header" in the S3 API Reference.
+    /// The example "GET Object" of "Signature Calculations for the Authorization Header" in the S3
+    /// API Reference.
     #[test]
-    fn the_example_of_aws_own_pages_is_verified_with_its_secret_and_with_no_other() {
+    fn example_of_aws_is_verified_only_with_its_secret() {
         let payload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let headers: HeaderMap = [
             ("host", "examplebucket.s3.amazonaws.com"),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lacks_something_is_no_signature() {
+    fn incomplete_signature_is_rejected() {
         for text in [
             "",
             "Bearer token",

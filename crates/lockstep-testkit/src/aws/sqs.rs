@@ -1,4 +1,4 @@
-//! One queue of SQS.
+//! An SQS queue.
 
 use std::time::{Duration, Instant};
 
@@ -6,20 +6,19 @@ use serde_json::{Value, json};
 
 use super::{ACCOUNT, Aws, Refusal, Shared, World, lock};
 
-/// The most messages in one call.
+/// Maximum number of messages in one call.
 const MOST: usize = 10;
-/// The longest wait in one call, in seconds.
+/// Maximum wait of one call, in seconds.
 const LONGEST_WAIT: u64 = 20;
-/// How often who waits looks again.
+/// How often a waiting call checks for messages.
 const LOOK: Duration = Duration::from_millis(2);
-/// What the queue is called.
+/// The name of the queue.
 const NAME: &str = "changes";
 
-/// A queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
     messages: Vec<Message>,
-    /// For how long a message that was given out is not given out again.
+    /// How long a delivered message is invisible.
     visibility: Duration,
 }
 
@@ -44,7 +43,7 @@ struct Message {
 }
 
 impl Aws {
-    /// The URL of the queue, for `queueUrl`.
+    /// Returns the URL of the queue, for `queueUrl`.
     pub fn queue_url(&self) -> String {
         format!("{}/{ACCOUNT}/{NAME}", self.address())
     }
@@ -66,10 +65,10 @@ impl Aws {
         });
     }
 
-    /// Puts what EventBridge tells of the current version of a secret into the queue.
+    /// Puts the event of EventBridge about the current version of a secret into the queue.
     ///
     /// # Errors
-    /// When there is no such secret.
+    /// When the secret does not exist.
     pub fn tell(&self, name: &str) -> anyhow::Result<()> {
         use anyhow::Context as _;
         let version = lock(&self.world)
@@ -81,12 +80,13 @@ impl Aws {
         Ok(())
     }
 
-    /// From now on a message that was given out is given out again after so long, until it is deleted.
+    /// Sets how long a delivered message is invisible before it is delivered again, until it is
+    /// deleted.
     pub fn visibility(&self, visibility: Duration) {
         lock(&self.world).queue.visibility = visibility;
     }
 
-    /// How often each message that is still in the queue was given out.
+    /// Returns how often each message that is still in the queue was delivered.
     pub fn queued(&self) -> Vec<u32> {
         let world = lock(&self.world);
         world
@@ -97,7 +97,7 @@ impl Aws {
             .collect()
     }
 
-    /// What Secrets Manager tells EventBridge of a version that is now the current one.
+    /// Returns the event of Secrets Manager about a version that became the current one.
     pub fn label_updated(name: &str, version: &str) -> Value {
         json!({
             "version": "0", "id": "1", "source": "aws.secretsmanager", "detail-type": "Secret Label Updated",
@@ -108,12 +108,12 @@ impl Aws {
     }
 }
 
-/// Now, in whole seconds, as EventBridge writes it.
+/// Returns the current time in whole seconds, as EventBridge writes it.
 fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Waits, as a call may ask, until there is a message to give out.
+/// Waits, as a call can request, until there is a message to deliver.
 pub(crate) async fn wait(shared: &Shared, text: &str) {
     let request: Value = serde_json::from_str(text).unwrap_or_default();
     let seconds = request["WaitTimeSeconds"].as_u64().unwrap_or(0).min(LONGEST_WAIT);

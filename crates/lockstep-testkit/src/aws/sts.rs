@@ -1,4 +1,4 @@
-//! The token service, which speaks forms and XML.
+//! The token service, which uses forms and XML.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, Signed, Unsigned, World, in_trouble, lock, signer};
 
-/// How long a session lives, unless a test says otherwise.
+/// The default lifetime of a session.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// The words of this service, which speaks XML.
+/// Returns the error codes of this service, which uses XML.
 fn refusal(why: Unsigned) -> Refusal {
     let code = match why {
         Unsigned::Incomplete => "IncompleteSignature",
@@ -122,7 +122,7 @@ fn exchange(world: &mut World, form: &BTreeMap<String, String>) -> Result<String
     }
 }
 
-/// The subject of a token for this service's audience.
+/// Returns the subject of a token with this service's audience.
 fn subject(token: &str) -> Option<String> {
     let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&payload).ok()?;
@@ -131,7 +131,7 @@ fn subject(token: &str) -> Option<String> {
     is_ours.then(|| claims["sub"].as_str().map(str::to_owned))?
 }
 
-/// Credentials of a new session.
+/// Creates the credentials of a new session.
 fn grant(world: &mut World, role: &str, tags: BTreeMap<String, String>) -> String {
     let number = world.next();
     let (id, secret) = (format!("ASIALOCKSTEP{number:08}"), format!("CANARY-{number}"));

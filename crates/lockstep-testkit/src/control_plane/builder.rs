@@ -12,7 +12,7 @@ use crate::{
     tools::{Tool, ensure_async},
 };
 
-/// What runs when nothing else is said: what lockstep's own tests lean on.
+/// The default controllers, which lockstep's own tests rely on.
 const CONTROLLERS: [&str; 8] = [
     "namespace-controller",
     "garbage-collector-controller",
@@ -24,7 +24,7 @@ const CONTROLLERS: [&str; 8] = [
     "validatingadmissionpolicy-status-controller",
 ];
 
-/// Settings of a control plane that has not been started.
+/// Settings of a control plane to start.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct ControlPlaneBuilder {
@@ -35,35 +35,36 @@ pub struct ControlPlaneBuilder {
 }
 
 impl ControlPlaneBuilder {
-    /// Runs the controller manager too: namespaces are deleted, owned objects are collected, ServiceAccounts and
-    /// ReplicaSets appear.
+    /// Also runs the controller manager: namespaces are deleted, owned objects are collected,
+    /// ServiceAccounts and ReplicaSets are created.
     pub fn with_controller_manager(mut self) -> Self {
         self.controller_manager = true;
         self
     }
 
-    /// One more controller of the controller manager, such as `statefulset-controller`.
+    /// Adds a controller of the controller manager, such as `statefulset-controller`.
     pub fn controller(mut self, name: impl Into<String>) -> Self {
         self.more_controllers.push(name.into());
         self
     }
 
-    /// One more flag of the API server, such as `--max-requests-inflight=4`.
+    /// Adds a flag of the API server, such as `--max-requests-inflight=4`.
     pub fn api_server_flag(mut self, flag: impl Into<String>) -> Self {
         self.api_server_flags.push(flag.into());
         self
     }
 
-    /// Name of the cluster in kubeconfigs. Default: `lockstep-test`.
+    /// Sets the name of the cluster in kubeconfigs. Defaults to `lockstep-test`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Starts it and waits until it is ready, some three seconds on two cores.
+    /// Starts it and waits until it is ready, about three seconds on two cores.
     ///
     /// # Errors
-    /// When a program is missing and cannot be had, or a server does not start; its last log lines are in the message.
+    /// When a program is missing and cannot be installed, or a server does not start; its last log
+    /// lines are in the message.
     pub async fn start(self) -> Result<ControlPlane> {
         crate::init();
         let etcd = ensure_async(Tool::Etcd).await?;

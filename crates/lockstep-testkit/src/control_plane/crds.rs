@@ -1,4 +1,4 @@
-//! Installing the CustomResourceDefinitions.
+//! Installs the CustomResourceDefinitions.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ impl ControlPlane {
     /// Applies lockstep's CustomResourceDefinitions and waits until they are served.
     ///
     /// # Errors
-    /// When the API server refuses one, with its own message.
+    /// When the API server rejects one, with its own message.
     pub async fn install_crds(&self) -> Result<()> {
         install(&self.client().await?).await
     }
@@ -26,7 +26,7 @@ impl ControlPlane {
 /// Applies lockstep's CustomResourceDefinitions to any cluster and waits until they are served.
 ///
 /// # Errors
-/// When the API server refuses one, with its own message.
+/// When the API server rejects one, with its own message.
 pub async fn install(client: &Client) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let crds = lockstep_api::crd::all();

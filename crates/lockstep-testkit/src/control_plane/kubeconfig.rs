@@ -1,4 +1,4 @@
-//! Kubeconfigs: for the administrator, and for ServiceAccounts.
+//! Kubeconfigs for the administrator and for ServiceAccounts.
 
 use std::path::PathBuf;
 
@@ -17,29 +17,30 @@ use serde_json::{Value, json};
 
 use super::{ControlPlane, client_from};
 
-/// Long enough for any test.
+/// Lifetime of tokens, longer than any test.
 const TOKEN_SECONDS: i64 = 12 * 3600;
 
 impl ControlPlane {
-    /// Path of a kubeconfig with all rights.
+    /// Returns the path of a kubeconfig with all permissions.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder().join("admin.kubeconfig")
     }
 
-    /// Path of a kubeconfig with the rights of a ServiceAccount, which is created when it does not exist. Its token is
-    /// good for twelve hours.
+    /// Returns the path of a kubeconfig with the permissions of a ServiceAccount, which is created
+    /// if it does not exist. Its token is valid for twelve hours.
     ///
     /// # Errors
-    /// When the API server refuses the ServiceAccount or the token.
+    /// When the API server rejects the ServiceAccount or the token.
     pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let text = serde_yaml_ng::to_string(&self.service_account(namespace, name).await?)?;
         self.folder.write(&format!("{namespace}.{name}.kubeconfig"), text)
     }
 
-    /// A client with the rights of a ServiceAccount, which is created when it does not exist.
+    /// Creates a client with the permissions of a ServiceAccount, which is created if it does not
+    /// exist.
     ///
     /// # Errors
-    /// When the API server refuses the ServiceAccount or the token.
+    /// When the API server rejects the ServiceAccount or the token.
     pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> Result<Client> {
         client_from(parse(self.service_account(namespace, name).await?)?).await
     }

@@ -1,10 +1,10 @@
-//! How each server of the control plane is run.
+//! Starts each server of the control plane.
 
 use std::path::{Path, PathBuf};
 
 use crate::process::ProcessSpec;
 
-/// Where the servers' programs and ports are.
+/// The programs and ports of the servers.
 #[derive(Debug)]
 pub(super) struct Servers {
     pub(super) etcd: PathBuf,

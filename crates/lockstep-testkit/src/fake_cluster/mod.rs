@@ -48,16 +48,16 @@ pub const UID: &str = "11111111-1111-1111-1111-111111111111";
 /// Maximum number of reconciles until nothing is due. More are a loop.
 const MAX_RECONCILES: usize = 200;
 
-/// An effect at which something goes wrong, counted from now.
+/// A fault at an effect, counted from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The operator ends before the effect.
     CrashBefore(usize),
-    /// The operator ends after the effect, before it learns the result.
+    /// The operator ends after the effect, before it receives the result.
     CrashAfter(usize),
     /// The effect fails and changes nothing.
     Fail(usize),
-    /// The effect is performed, but the operator is told that it failed.
+    /// The effect is performed, but is reported to the operator as failed.
     LoseAnswer(usize),
 }
 
@@ -203,7 +203,7 @@ impl FakeCluster {
         self.new_version();
     }
 
-    /// Sends the messages that nobody acknowledged to both operators.
+    /// Delivers unacknowledged messages to both operators.
     pub fn deliver_messages(&mut self) {
         if self.store.messages.is_empty() {
             return;
@@ -213,7 +213,7 @@ impl FakeCluster {
         }
     }
 
-    /// Replaces the fingerprint key, and both processes with it.
+    /// Replaces the fingerprint key and both processes.
     pub fn replace_key(&mut self, key: FingerprintKey) {
         self.key = key;
         for number in 0..self.operators.len() {
@@ -221,7 +221,7 @@ impl FakeCluster {
         }
     }
 
-    /// Ends an operator and starts it again. It remembers nothing.
+    /// Restarts an operator. It remembers nothing.
     pub fn start_operator(&mut self, number: usize) {
         self.operators[number] = Operator {
             seen: Arc::new(self.object.clone()),
@@ -448,7 +448,7 @@ impl FakeCluster {
                 }
                 Result::Record(())
             }
-            // the loop ends with it
+            // The loop ends with it.
             Effect::Done(_) => Result::Record(()),
         }
     }
@@ -519,7 +519,7 @@ impl FakeCluster {
         let Some(FakeMessage { version, at, refuted }) = self.store.messages.get(&message).copied() else {
             return;
         };
-        // a message of another time tells nothing of what the store has now
+        // A message of another time says nothing about what the store contains now.
         let is_old = self.wall.duration_since(at).unsigned_abs() > Duration::from_mins(10);
         if is_old || refuted || version > self.store.versions.len() {
             return;

@@ -13,15 +13,15 @@ use super::{FakeCluster, NAME};
 /// A Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeSecret {
-    /// Its uid.
+    /// The uid of the Secret.
     pub uid: String,
-    /// Its resourceVersion.
+    /// The resourceVersion of the Secret.
     pub resource_version: String,
     /// The SyncedSecret that its annotation names.
     pub owner: Option<String>,
     /// Whether it is immutable.
     pub immutable: bool,
-    /// Its data.
+    /// The values by key.
     pub data: BTreeMap<String, String>,
 }
 
@@ -66,7 +66,7 @@ impl FakeSecrets {
         self.last_version.to_string()
     }
 
-    /// Someone edits a Secret.
+    /// Simulates an edit of a Secret by someone else.
     pub fn edit(&mut self, name: &str) {
         let version = self.next_version();
         if let Some(secret) = self.all.get_mut(name).filter(|secret| !secret.immutable) {
@@ -190,7 +190,7 @@ impl FakeSecrets {
 }
 
 impl FakeCluster {
-    /// A Secret is written whole, and from one version of the value.
+    /// Checks that a Secret is written as a whole and from one version of the value.
     pub(super) fn check_content(&mut self, request: &Request, desired: Option<&DesiredSecret>) {
         let (Request::Create | Request::Replace { .. }, Some(desired)) = (request, desired) else {
             return;

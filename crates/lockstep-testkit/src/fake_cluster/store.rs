@@ -19,9 +19,9 @@ use lockstep_core::{
 pub const KEY: &str = "shop/database";
 /// The path that issues credentials.
 pub const LEASE_PATH: &str = "database/creds/shop";
-/// How long a lease lives unless it is renewed.
+/// Lifetime of a lease unless it is renewed.
 const LEASE_SECONDS: i64 = 60;
-/// How long a lease lives at most.
+/// Maximum lifetime of a lease.
 const LEASE_MAXIMUM: i64 = 400;
 const SERVER: &str = "https://vault";
 
@@ -35,15 +35,15 @@ struct FakeLease {
 /// A message about a version of the value.
 #[derive(Debug, Clone, Copy)]
 pub struct FakeMessage {
-    /// The version.
+    /// The version of the value.
     pub version: usize,
     /// When the version was written.
     pub at: Timestamp,
     pub(super) refuted: bool,
 }
 
-/// A store in memory. Its value is a JSON object with the properties `username` and `password`, both
-/// made from the name of the content.
+/// A store in memory. Its value is a JSON object with the properties `username` and `password`,
+/// both made from the name of the content.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -54,15 +54,15 @@ pub struct FakeStore {
     pub versions: Vec<String>,
     /// Whether the value is deleted.
     pub deleted: bool,
-    /// Whether the store answers.
+    /// Whether the store does not respond.
     pub down: bool,
-    /// Whether reads of the current version still answer with the one before.
+    /// Whether reads of the current version still return the previous one.
     pub lags: bool,
-    /// Whether leases are renewed.
+    /// Whether the store rejects renewals of leases.
     pub denies_renewal: bool,
-    /// The messages that nobody acknowledged.
+    /// The unacknowledged messages.
     pub messages: BTreeMap<u64, FakeMessage>,
-    /// How many credentials were issued.
+    /// The number of credentials issued.
     pub issued: usize,
     sent: u64,
     tokens: usize,
@@ -73,7 +73,7 @@ pub(super) fn no_answer() -> ProviderError {
     ProviderError::new(ErrorKind::Unavailable, Operation::Read, "no answer")
 }
 
-/// Returns the result of reads of which none is answered.
+/// Returns the result of reads that all get no response.
 pub(super) fn unavailable(plan: &Plan) -> SourcesRead {
     let reads = plan.reads.iter();
     SourcesRead {
@@ -148,7 +148,7 @@ impl FakeStore {
         believed.map(message).collect()
     }
 
-    /// Ends the leases that expired.
+    /// Removes expired leases.
     pub(super) fn expire(&mut self, now: Timestamp) {
         self.leases.retain(|_, lease| lease.expires > now);
     }
@@ -247,7 +247,7 @@ impl FakeStore {
         Ok(())
     }
 
-    /// Returns the accessors of the leases that live.
+    /// Returns the accessors of the active leases.
     pub fn leases(&self) -> Vec<&str> {
         self.leases.keys().map(String::as_str).collect()
     }

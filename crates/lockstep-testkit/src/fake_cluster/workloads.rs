@@ -24,18 +24,18 @@ const STARTS: i64 = 5;
 pub struct FakeWorkload {
     /// The revision in its pod template.
     pub revision: Option<String>,
-    /// What its pods read from the Secret.
+    /// The content that its pods read from the Secret.
     pub content: Option<String>,
     /// Whether it exists.
     pub exists: bool,
     /// Whether it is paused.
     pub paused: bool,
-    /// How often it was restarted.
+    /// The number of restarts.
     pub restarts: usize,
     since: Timestamp,
 }
 
-/// How it goes with the checks.
+/// The behaviour of the checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Checks {
     /// They pass, except for unfit contents.
@@ -45,7 +45,7 @@ pub enum Checks {
     Hang,
     /// Their CronJob does not exist.
     Missing,
-    /// lockstep may not run them.
+    /// lockstep lacks the permission to run them.
     Forbidden,
 }
 
@@ -54,13 +54,13 @@ pub enum Checks {
 pub struct FakeWorkloads {
     /// The workloads.
     pub all: BTreeMap<Target, FakeWorkload>,
-    /// Contents with which no pod becomes ready.
+    /// Contents that prevent pods from becoming ready.
     pub bad: BTreeSet<String>,
-    /// Contents with which no check passes.
+    /// Contents that fail every check.
     pub unfit: BTreeSet<String>,
-    /// How it goes with the checks.
+    /// The behaviour of the checks.
     pub checks: Checks,
-    /// Whether workloads can be read and changed.
+    /// Whether requests about workloads fail.
     pub down: bool,
     /// The contents of the revisions that a restart brought to pods.
     contents: BTreeMap<String, String>,
@@ -92,7 +92,7 @@ impl FakeWorkloads {
         }
     }
 
-    /// Returns a workload, counted in a circle.
+    /// Returns a workload. The number wraps around.
     pub fn nth(&mut self, number: usize) -> Option<&mut FakeWorkload> {
         let count = self.all.len().max(1);
         self.all.values_mut().nth(number % count)

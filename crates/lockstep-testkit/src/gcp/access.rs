@@ -1,22 +1,23 @@
-//! Who may do what.
+//! Permissions of identities.
 
 use std::collections::BTreeSet;
 
 use super::{Action, Gcp, below_project, lock};
 
-/// What is denied, and to whom. A set of actions holds names of methods and of permissions.
+/// The denied actions and names, and to whom they are denied. A set of actions contains names of
+/// methods and of permissions.
 #[derive(Debug, Default)]
 pub(super) struct Rights {
     denied_names: BTreeSet<String>,
     denied_names_to: BTreeSet<(String, String)>,
     denied_actions: BTreeSet<String>,
     denied_actions_to: BTreeSet<(String, String)>,
-    /// Where it is set, all other actions are denied, but for those that give tokens.
+    /// If set, all other actions are denied, except those for tokens.
     allowed_actions: Option<BTreeSet<String>>,
 }
 
 impl Rights {
-    /// Whether that identity may not do this with what holds versions: a secret or a key.
+    /// Whether the action on a secret or key is denied to this identity.
     pub(super) fn deny(&self, identity: &str, action: &Action, holder: &str) -> bool {
         let names = [action.name, action.permission];
         let any = |holds: &dyn Fn(&str) -> bool| names.into_iter().any(holds);
@@ -37,7 +38,7 @@ impl Rights {
 }
 
 impl Rights {
-    /// Whether nobody at all may do this.
+    /// Whether this action is denied to everyone.
     pub(super) fn deny_anybody(&self, action: &Action) -> bool {
         let allowed =
             |allowed: &BTreeSet<String>| allowed.contains(action.name) || allowed.contains(action.permission);
@@ -48,34 +49,35 @@ impl Rights {
 }
 
 impl Gcp {
-    /// From now on nobody may touch this secret or key.
+    /// Denies access to this secret or key to everyone.
     pub fn deny_name(&self, name: &str) {
         lock(&self.world).rights.denied_names.insert(below_project(name));
     }
 
-    /// From now on this identity may not touch this secret or key.
+    /// Denies access to this secret or key to this identity.
     pub fn deny_name_to(&self, identity: &str, name: &str) {
         let denied = (identity.to_owned(), below_project(name));
         lock(&self.world).rights.denied_names_to.insert(denied);
     }
 
-    /// From now on nobody may do this, such as `AccessSecretVersion` or `secretmanager.versions.access`.
+    /// Denies this action to everyone, such as `AccessSecretVersion` or
+    /// `secretmanager.versions.access`.
     pub fn deny_action(&self, action: &str) {
         lock(&self.world).rights.denied_actions.insert(action.to_owned());
     }
 
-    /// From now on this identity may not do this.
+    /// Denies this action to this identity.
     pub fn deny_action_to(&self, identity: &str, action: &str) {
         let denied = (identity.to_owned(), action.to_owned());
         lock(&self.world).rights.denied_actions_to.insert(denied);
     }
 
-    /// From now on everybody may do this again.
+    /// Allows this action to everyone again.
     pub fn allow_action(&self, action: &str) {
         lock(&self.world).rights.denied_actions.remove(action);
     }
 
-    /// From now on nobody may do anything but this, and log in.
+    /// Denies everything except these actions and logins.
     pub fn allow_only(&self, actions: &[&str]) {
         let actions = actions.iter().map(ToString::to_string).collect();
         lock(&self.world).rights.allowed_actions = Some(actions);

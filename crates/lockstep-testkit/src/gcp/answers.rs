@@ -1,4 +1,4 @@
-//! Answers and errors, as Google's services write them.
+//! Responses and errors in the format of Google's services.
 
 use axum::{
     http::{StatusCode, header},
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Asked, Trouble};
 
-/// An answer that is not the one that was hoped for.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: &'static str,
@@ -37,7 +37,7 @@ impl Refusal {
         Self::new("NOT_FOUND", format!("{what} CANARY not found"))
     }
 
-    /// The credentials are no good.
+    /// Returns the error for invalid credentials.
     pub(super) fn unauthenticated(reason: &'static str) -> Self {
         Self::new("UNAUTHENTICATED", "the credentials CANARY are no good").with_reason(
             reason,
@@ -122,7 +122,7 @@ fn numbered(answer: &mut Value) {
                     .find(|(field, text, _)| field == name && value.as_str() == Some(text));
                 match number {
                     Some((_, _, number)) => *value = json!(number),
-                    // users' own keys are in these
+                    // These contain keys that users choose.
                     None if matches!(name.as_str(), "labels" | "annotations" | "versionAliases") => {}
                     None => numbered(value),
                 }
@@ -132,7 +132,7 @@ fn numbered(answer: &mut Value) {
     }
 }
 
-/// What an outcome looks like on the wire.
+/// Converts a result to a response.
 pub(super) fn answered(
     trouble: Option<&Trouble>,
     asked: &Asked,
@@ -168,7 +168,7 @@ pub(super) fn written(status: StatusCode, answer: &Value, is_cut: bool) -> Respo
     (status, headers, text).into_response()
 }
 
-/// The answer of a service that cannot serve now. `calls` counts the one that arrived.
+/// Returns the response of a service with a fault. `calls` includes the current one.
 pub(super) fn in_trouble(trouble: Option<&mut Trouble>, calls: usize) -> Option<Response> {
     let refused = |refusal: &Refusal, retry_after: Option<u64>| {
         let mut response = written(refusal.code(), &refusal.body(), false);
@@ -201,7 +201,7 @@ pub(super) fn html(status: StatusCode) -> Response {
     (status, [(header::CONTENT_TYPE, "text/html; charset=UTF-8")], text).into_response()
 }
 
-/// The answer to what is no method of any API, which is a page.
+/// Returns the response to an unknown method, which is an HTML page.
 pub(super) fn no_such_page() -> Response {
     html(StatusCode::NOT_FOUND)
 }

@@ -1,10 +1,10 @@
-//! CRC32C (Castagnoli), bit by bit, as RFC 3720 has it.
+//! CRC32C (Castagnoli), bit by bit, as in RFC 3720.
 
 use serde_json::Value;
 
 use super::Refusal;
 
-/// The polynomial, its bits reversed.
+/// The polynomial with its bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
 pub(super) fn crc32c(bytes: &[u8]) -> u32 {
@@ -18,7 +18,8 @@ pub(super) fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Checks bytes against a checksum in a request, which is a number or a decimal string; whether there is one.
+/// Verifies the checksum in a request, which is a number or a decimal string. Returns whether there
+/// is one.
 pub(super) fn check(bytes: &[u8], request: &Value, field: &'static str) -> Result<bool, Refusal> {
     let said = match &request[field] {
         Value::Null => return Ok(false),
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_check_values_come_out() {
+    fn checksums_match_the_published_values() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(b""), 0);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);

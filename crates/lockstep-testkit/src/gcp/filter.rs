@@ -1,26 +1,26 @@
-//! Filters of lists, as the page "Filter lists of secrets and secret versions" has them: `field:part`, `field=value`,
-//! `AND`, `OR` (which binds more tightly), `NOT` and `-`. Letters' case does not matter in values. Comparisons of times and
-//! parentheses are not here: they are refused.
+//! Filters of lists, as on the page "Filter lists of secrets and secret versions": `field:part`,
+//! `field=value`, `AND`, `OR` (which binds more tightly), `NOT` and `-`. Values are compared
+//! ignoring case. Comparisons of times and parentheses are not supported and are rejected.
 
 use serde_json::Value;
 
 use super::{Asked, Refusal};
 
-/// What is listed.
+/// The kind of the listed resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Secret,
     Version,
 }
 
-/// All of these hold, each with one of its terms.
+/// A conjunction of groups, each of which needs one matching term.
 #[derive(Debug, Default)]
 pub(super) struct Filter(Vec<Vec<Term>>);
 
 #[derive(Debug)]
 struct Term {
     is_negated: bool,
-    /// Such as `labels`, `team`.
+    /// The path, such as `labels`, `team`.
     field: Vec<String>,
     is_exact: bool,
     value: String,
@@ -55,7 +55,7 @@ impl Filter {
         self.0.is_empty()
     }
 
-    /// Whether it holds for an entry as it is answered.
+    /// Whether an entry in the format of responses matches.
     pub(super) fn holds(&self, entry: &Value) -> bool {
         self.0
             .iter()
@@ -67,7 +67,7 @@ fn invalid() -> Refusal {
     Refusal::invalid("filter CANARY is no filter")
 }
 
-/// Words, with what stands in quotes kept together, and without the quotes.
+/// Splits a filter into words. Quoted text stays together and loses its quotes.
 fn words(text: &str) -> Result<Vec<String>, Refusal> {
     let mut words = Vec::new();
     let (mut word, mut is_quoted) = (String::new(), false);
@@ -97,7 +97,7 @@ impl Term {
             (kind, names.as_slice()),
             (_, ["name"]) | (Kind::Version, ["state"]) | (Kind::Secret, ["labels" | "annotations", ..])
         );
-        // `!=` is not here
+        // `!=` is not supported.
         if !is_known || value.is_empty() || word.contains('!') {
             return Err(invalid());
         }
@@ -113,7 +113,7 @@ impl Term {
         let found = self.field.iter().try_fold(entry, |value, field| value.get(field));
         let holds = match found {
             None => false,
-            // `labels:team`: whether there is such a key
+            // `labels:team`: whether this key exists.
             Some(Value::Object(map)) => map.keys().any(|key| self.value == "*" || *key == self.value),
             Some(value) => {
                 let text = value.as_str().unwrap_or_default().to_lowercase();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_hold_for_what_they_say() {
+    fn filters_match_as_documented() {
         let secret = json!({
             "name": "projects/1/secrets/shop-Database", "labels": { "team": "shop-one", "tier": "gold" },
         });
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn invalid_filter_is_rejected() {
         for filter in [
             "shop",
             "name:",

@@ -11,7 +11,7 @@ use super::{
     route::Resource,
 };
 
-/// The longest plaintext, and the longest additional authenticated data, in bytes.
+/// Maximum length of a plaintext, and of additional authenticated data, in bytes.
 const LONGEST: usize = 65_536;
 
 /// A key with its versions, the oldest first. The newest is the primary one.
@@ -28,16 +28,16 @@ struct KeyVersion {
     created: String,
 }
 
-/// What state a version of a key is in.
+/// The state of a key version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
     /// It can be used.
     Enabled,
-    /// It cannot.
+    /// It cannot be used.
     Disabled,
-    /// It will be gone.
+    /// It is about to be destroyed.
     DestroyScheduled,
-    /// It is gone.
+    /// It is destroyed.
     Destroyed,
 }
 
@@ -53,7 +53,8 @@ impl KeyState {
 }
 
 impl Gcp {
-    /// Makes a key in [`KEY_RING`], or a new primary version of one that is there; its full name.
+    /// Creates a key in [`KEY_RING`], or a new primary version of an existing one, and returns its
+    /// full name.
     pub fn add_kms_key(&self, id: &str) -> String {
         let mut world = lock(&self.world);
         let number = world.next().to_be_bytes();
@@ -76,7 +77,7 @@ impl Gcp {
         full_name(&path(id))
     }
 
-    /// From now on a version of a key, of which the first is 1, is in that state.
+    /// Sets the state of a key version, counted from 1.
     pub fn set_kms_key_state(&self, id: &str, version: usize, state: KeyState) {
         let mut world = lock(&self.world);
         let versions = world.kms_keys.get_mut(&path(id)).map(|key| &mut key.versions);
@@ -86,7 +87,7 @@ impl Gcp {
     }
 }
 
-/// Where a key is, below the project, by its id or its full name.
+/// Returns the path of a key below the project, from its id or its full name.
 fn path(id: &str) -> String {
     if id.contains('/') {
         below_project(id)
@@ -95,7 +96,7 @@ fn path(id: &str) -> String {
     }
 }
 
-/// Names in answers of KMS have the project's id.
+/// Returns the full name. Names in responses of KMS contain the project id.
 fn full_name(path: &str) -> String {
     format!("projects/{PROJECT}/{path}")
 }
@@ -117,7 +118,7 @@ impl KmsKey {
         }))
     }
 
-    /// The version that is used, if it may be.
+    /// Returns this version if it may be used.
     fn usable(&self, number: usize) -> Result<&KeyVersion, Refusal> {
         let version = self.version(number).ok_or_else(|| Refusal::missing("version"))?;
         if version.state == KeyState::Enabled {
@@ -197,7 +198,7 @@ pub(super) fn call(
     }
 }
 
-/// The state that an update asks for, by its name or its number.
+/// Returns the state that an update requests, by its name or its number.
 fn wanted_state(request: &Value) -> Result<KeyState, Refusal> {
     let state = &request["state"];
     if state == "ENABLED" || *state == json!(1) {
@@ -209,7 +210,7 @@ fn wanted_state(request: &Value) -> Result<KeyState, Refusal> {
     }
 }
 
-/// Makes an answer a lie, where that is the trouble.
+/// Falsifies a response if that is the current fault.
 fn spoil(answer: &mut Value, data: &str, checksum: &str, trouble: Option<&Trouble>) {
     match trouble {
         Some(Trouble::WrongChecksum) => {
@@ -228,8 +229,8 @@ fn spoil(answer: &mut Value, data: &str, checksum: &str, trouble: Option<&Troubl
     }
 }
 
-/// The bytes of a field, which may be no longer than that and must have the checksum that goes with them; whether there
-/// is one.
+/// Decodes a field of limited length and verifies its checksum. Returns whether there is a
+/// checksum.
 fn bytes(
     request: &Value,
     field: &'static str,
@@ -261,7 +262,7 @@ fn encrypt(key: &KmsKey, name: &str, version: usize, unique: u64, request: &Valu
     cipher
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut text)
         .map_err(|_| Refusal::new("INTERNAL", "CANARY"))?;
-    // as the service's own, a ciphertext says which key and version it is of
+    // Like the service's own, a ciphertext contains its key and version.
     let head = format!("{name}/cryptoKeyVersions/{version}");
     let mut sealed = vec![u8::try_from(head.len()).unwrap_or(u8::MAX)];
     sealed.extend_from_slice(head.as_bytes());
@@ -307,7 +308,7 @@ fn decrypt(key: &KmsKey, name: &str, request: &Value) -> Result<Value, Refusal> 
         "plaintextCrc32c": crc32c(plaintext).to_string(),
         "protectionLevel": "SOFTWARE",
     });
-    // as all of Google's services, it leaves out what is empty
+    // Like all of Google's services, it omits empty fields.
     if !plaintext.is_empty() {
         answer["plaintext"] = json!(BASE64_STANDARD.encode(&*plaintext));
     }

@@ -1,4 +1,4 @@
-//! The metadata server, which every machine of Google's has.
+//! The metadata server of Google's machines.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -13,7 +13,7 @@ use super::{
 
 const FLAVOR: &str = "Metadata-Flavor";
 
-/// The answer, where the request is for the metadata server.
+/// Returns a response if the request is for the metadata server.
 pub(super) fn call(world: &mut World, asked: &Asked, headers: &HeaderMap) -> Option<Response> {
     let parts: Vec<&str> = asked
         .segments
@@ -22,7 +22,7 @@ pub(super) fn call(world: &mut World, asked: &Asked, headers: &HeaderMap) -> Opt
         .filter(|part| !part.is_empty())
         .collect();
     let rest = match parts.as_slice() {
-        // what clients ask to see whether there is such a server
+        // Clients send this to detect the server.
         [] => &[],
         ["computeMetadata", "v1", rest @ ..] => rest,
         _ => return None,

@@ -1,4 +1,5 @@
-//! Subscriptions of Pub/Sub that are pulled (`cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions`), and what
+//! Pull subscriptions of Pub/Sub
+//! (`cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions`), and the messages that
 //! Secret Manager publishes ("Event notifications" in its documentation).
 
 use std::time::{Duration, Instant, SystemTime};
@@ -10,18 +11,17 @@ use super::{
     Action, Asked, Gcp, PROJECT, PROJECT_NUMBER, Refusal, Shared, World, lock, now, route::Resource,
 };
 
-/// For how long a pull waits where there is nothing.
+/// How long a pull without messages waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How often who waits looks again.
+/// How often a waiting pull checks for messages.
 const LOOK: Duration = Duration::from_millis(2);
-/// The subscription that there is.
+/// The only subscription.
 pub const SUBSCRIPTION: &str = "lockstep";
 
-/// A subscription.
 #[derive(Debug)]
 pub(super) struct Subscription {
     messages: Vec<Message>,
-    /// For how long a message that was given out is not given out again.
+    /// How long a delivered message is not delivered again.
     deadline: Duration,
 }
 
@@ -46,7 +46,8 @@ struct Message {
 }
 
 impl Gcp {
-    /// Publishes what Secret Manager would of an event of a secret, and of a version of it if it is about one.
+    /// Publishes the message of Secret Manager about an event of a secret, and about a version if
+    /// there is one.
     pub fn tell(&self, event: &str, secret: &str, version: Option<u64>) {
         let full = format!("projects/{PROJECT}/secrets/{secret}");
         let mut attributes = json!({
@@ -75,12 +76,12 @@ impl Gcp {
         });
     }
 
-    /// From now on a message that was given out is given out again after so long, until it is acknowledged.
+    /// Sets how long a delivered message is not delivered again, until it is acknowledged.
     pub fn ack_deadline(&self, deadline: Duration) {
         lock(&self.world).subscription.deadline = deadline;
     }
 
-    /// How often each message that is not acknowledged was given out.
+    /// Returns how often each unacknowledged message was delivered.
     pub fn unacknowledged(&self) -> Vec<u32> {
         let world = lock(&self.world);
         let messages = world.subscription.messages.iter();

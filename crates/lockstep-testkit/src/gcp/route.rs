@@ -1,4 +1,4 @@
-//! From method and path of a request to what is called on what.
+//! Maps the method and path of a request to an action and a resource.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use super::{PROJECT, PROJECT_NUMBER};
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) method: Method,
-    /// The path, decoded, without what follows the last `:`.
+    /// The decoded path, without the part after the last `:`.
     pub(super) segments: Vec<String>,
-    /// What follows the last `:` of the path.
+    /// The part of the path after the last `:`.
     pub(super) verb: Option<String>,
     pub(super) query: BTreeMap<String, String>,
     pub(super) body: String,
@@ -49,20 +49,20 @@ impl Asked {
         }
     }
 
-    /// The body, `null` where it is no JSON.
+    /// Returns the body, or `null` if it is not JSON.
     pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 }
 
-/// The fields of a form or query.
+/// Parses the fields of a form or query.
 pub(super) fn form(text: &str) -> BTreeMap<String, String> {
     Url::parse(&format!("http://form/?{text}"))
         .map(|url| url.query_pairs().into_owned().collect())
         .unwrap_or_default()
 }
 
-/// A segment of a path, where `+` stands for itself.
+/// Decodes a segment of a path, in which `+` is literal.
 fn decoded(segment: &str) -> String {
     let text = segment
         .replace('+', "%2B")
@@ -83,7 +83,7 @@ pub(super) enum Service {
 pub(super) struct Action {
     pub(super) service: Service,
     pub(super) name: &'static str,
-    /// The permission that it takes.
+    /// The permission that it requires.
     pub(super) permission: &'static str,
 }
 
@@ -136,23 +136,24 @@ impl Action {
     pub(super) const GET_KEY_VERSION: Self = kms("GetCryptoKeyVersion", "cloudkms.cryptoKeyVersions.get");
 }
 
-/// What a method is called on, below the project.
+/// The resource of a call, below the project.
 #[derive(Debug)]
 pub(super) struct Resource {
     project: String,
-    /// `projects/*` or `projects/*/locations/*`, without the project.
+    /// The location in `projects/*/locations/*`, or `None` for `projects/*`.
     pub(super) location: Option<String>,
-    /// What follows project and location: `secrets`, `NAME`, `versions`, `latest`.
+    /// The segments after project and location: `secrets`, `NAME`, `versions`, `latest`.
     pub(super) rest: Vec<String>,
 }
 
 impl Resource {
-    /// All of it, below the project.
+    /// Returns the complete path below the project.
     pub(super) fn path(&self) -> String {
         self.below(self.rest.len())
     }
 
-    /// What holds versions: the secret or key. The list itself, where it is called on a list.
+    /// Returns the secret or key that contains the version, or the list itself for a call on a
+    /// list.
     pub(super) fn holder(&self) -> String {
         let length = if self.rest.first().is_some_and(|first| first == "keyRings") {
             4
@@ -173,20 +174,20 @@ impl Resource {
         parts.join("/")
     }
 
-    /// The version that it is called on.
+    /// Returns the version in the path.
     pub(super) fn version(&self) -> Option<&str> {
         let is_version = |kind: &str| kind == "versions" || kind == "cryptoKeyVersions";
         let (last, before) = self.rest.split_last()?;
         is_version(before.last()?).then_some(last.as_str())
     }
 
-    /// Whether the project is the one that is here.
+    /// Whether the project is [`super::PROJECT`].
     pub(super) fn is_ours(&self) -> bool {
         self.project == PROJECT || self.project == PROJECT_NUMBER
     }
 }
 
-/// Which method a request calls, and on what.
+/// Returns the method and the resource of a request.
 pub(super) fn find(asked: &Asked) -> Option<(&'static Action, Resource)> {
     let parts: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
     let (project, location, rest) = match parts.as_slice() {

@@ -1,4 +1,4 @@
-//! Secret Manager's methods.
+//! The methods of Secret Manager.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use super::{
     secrets::{LONGEST, Secret, VersionState, quoted},
 };
 
-/// The most entries on one page.
+/// Maximum number of entries on one page.
 const MOST_LISTED: usize = 25_000;
-/// The most labels of a secret.
+/// Maximum number of labels of a secret.
 const MOST_LABELS: usize = 64;
 
 pub(super) fn call(
@@ -176,7 +176,7 @@ fn list_versions(secret: &Secret, key: &str, page: Option<usize>, asked: &Asked)
     listed("versions", entries, &filter, asked, page)
 }
 
-/// One page of a list: what begins at the token, and the token of the next.
+/// Returns the page of a list that starts at the token, and the token of the next one.
 fn listed(
     field: &str,
     mut entries: Vec<Value>,
@@ -215,7 +215,7 @@ fn listed(
     if end < total {
         answer["nextPageToken"] = json!(format!("token-{end}"));
     }
-    // 0 where there is a filter, and 0 is left out
+    // It is 0 with a filter, and 0 is omitted.
     if filter.is_empty() && total > 0 {
         answer["totalSize"] = json!(total);
     }

@@ -1,4 +1,4 @@
-//! Secrets and their versions, and how tests put them there.
+//! Secrets and their versions, and helpers for tests to add them.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::{Gcp, PROJECT_NUMBER, Refusal, World, below_project, lock, now};
 
-/// The longest payload, in bytes.
+/// Maximum length of a payload, in bytes.
 pub(super) const LONGEST: usize = 65_536;
 
 /// A secret with its versions, the newest last.
 #[derive(Debug)]
 pub(super) struct Secret {
-    /// The later it was made, the greater.
+    /// Increases with each new secret.
     pub(super) number: u64,
-    /// Changes whenever it does.
+    /// Changes with every update.
     pub(super) etag: u64,
     pub(super) created: String,
     pub(super) labels: BTreeMap<String, String>,
@@ -34,12 +34,12 @@ pub(super) struct Version {
     pub(super) has_checksum: bool,
 }
 
-/// What state a version is in.
+/// The state of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionState {
     /// It can be read.
     Enabled,
-    /// It cannot.
+    /// It cannot be read.
     Disabled,
     /// Its data is gone.
     Destroyed,
@@ -55,26 +55,27 @@ impl VersionState {
     }
 }
 
-/// Helpers of tests. A name is a secret's id, or `locations/LOCATION/secrets/ID` of a regional one.
+/// Helpers for tests. A name is a secret's id, or `locations/LOCATION/secrets/ID` for a regional
+/// one.
 impl Gcp {
-    /// Stores a text as a new version; its number.
+    /// Stores a text as a new version and returns its number.
     ///
     /// # Panics
-    /// When the service would not take it.
+    /// When the service would not store it.
     pub fn put_secret(&self, name: &str, value: &str) -> u64 {
         self.put_secret_bytes(name, value.as_bytes())
     }
 
-    /// Stores bytes as a new version; its number.
+    /// Stores bytes as a new version and returns its number.
     ///
     /// # Panics
-    /// When the service would not take them.
+    /// When the service would not store them.
     pub fn put_secret_bytes(&self, name: &str, value: &[u8]) -> u64 {
         assert!(value.len() <= LONGEST, "a value has at most 64 KiB");
         self.put_oversized_secret(name, value)
     }
 
-    /// Stores bytes of any length: what the service would not take, but a liar could answer.
+    /// Stores bytes of any length, which only something in place of the service could return.
     pub fn put_oversized_secret(&self, name: &str, value: &[u8]) -> u64 {
         let mut world = lock(&self.world);
         let key = below_project(name);
@@ -103,14 +104,14 @@ impl Gcp {
         });
     }
 
-    /// Sets a name that stands for a version.
+    /// Sets an alias of a version.
     pub fn alias(&self, name: &str, alias: &str, version: u64) {
         self.change(name, |secret| {
             secret.aliases.insert(alias.to_owned(), version);
         });
     }
 
-    /// From now on a version is in that state.
+    /// Sets the state of a version.
     pub fn set_state(&self, name: &str, version: u64, state: VersionState) {
         let mut world = lock(&self.world);
         let etag = world.next();
@@ -207,7 +208,7 @@ impl Secret {
         if !key.starts_with("locations/") {
             answer["replication"] = json!({ "automatic": {} });
         }
-        // as all of Google's services, it leaves out what is empty
+        // Like all of Google's services, it omits empty fields.
         if !self.labels.is_empty() {
             answer["labels"] = json!(self.labels);
         }
@@ -215,7 +216,7 @@ impl Secret {
             answer["annotations"] = json!(self.annotations);
         }
         if !self.aliases.is_empty() {
-            // a 64-bit number is a string in Google's JSON
+            // A 64-bit number is a string in Google's JSON.
             let aliases: BTreeMap<_, _> = self
                 .aliases
                 .iter()
@@ -226,7 +227,8 @@ impl Secret {
         answer
     }
 
-    /// Where a version is that is named by number, alias or `latest`, which is the newest whatever its state.
+    /// Returns the position of a version by number, alias or `latest`, which is the newest in any
+    /// state.
     pub(super) fn find(&self, named: &str) -> Result<usize, Refusal> {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         if named.is_empty() || !named.bytes().all(is_word) {

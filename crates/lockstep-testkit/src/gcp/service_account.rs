@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 
 use super::{Gcp, PROJECT, SERVICE_ACCOUNT, World, lock};
 
-/// How long a JWT may live at most.
+/// Maximum lifetime of a JWT.
 const LONGEST: u64 = 3600;
 /// How far a client's clock may be ahead.
 const SKEW: u64 = 300;
 
-/// A service account, with its key where one was handed out.
+/// A service account, with its key if one was issued.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     key: Option<Key>,
@@ -31,23 +31,23 @@ pub(super) struct Account {
 struct Key {
     id: String,
     public: Vec<u8>,
-    /// The file as it is handed out.
+    /// The key file as issued.
     file: String,
 }
 
 impl Gcp {
-    /// The key of [`SERVICE_ACCOUNT`], in the JSON format of Google's key files.
+    /// Returns the key of [`SERVICE_ACCOUNT`], in the JSON format of Google's key files.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// When no key can be generated.
     pub fn service_account_key(&self) -> Result<String> {
         self.service_account_key_of(SERVICE_ACCOUNT)
     }
 
-    /// The key of a service account, which is made when it is not there.
+    /// Returns the key of a service account, which is created if it does not exist.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// When no key can be generated.
     pub fn service_account_key_of(&self, email: &str) -> Result<String> {
         if let Some(key) = lock(&self.world)
             .accounts
@@ -84,12 +84,12 @@ impl Gcp {
         Ok(file)
     }
 
-    /// Adds a service account without a key, to be impersonated.
+    /// Adds a service account without a key, for impersonation.
     pub fn add_service_account(&self, email: &str) {
         lock(&self.world).accounts.entry(email.to_owned()).or_default();
     }
 
-    /// Forgets the key of a service account: what is signed with it is refused.
+    /// Deletes the key of a service account, so that its signatures are rejected.
     pub fn delete_service_account_key(&self, email: &str) {
         if let Some(account) = lock(&self.world).accounts.get_mut(email) {
             account.key = None;
@@ -104,7 +104,7 @@ fn pem(der: &[u8]) -> String {
         .chunks(64)
         .filter_map(|line| std::str::from_utf8(line).ok())
         .collect();
-    // the label in two parts, so that no search for keys finds this file
+    // The label is in two parts, so that no scan for keys finds this file.
     let label = concat!("PRIVATE", " KEY");
     format!(
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
@@ -119,7 +119,7 @@ pub(super) fn seconds_now() -> u64 {
         .as_secs()
 }
 
-/// What is in the middle of a JWT, which is not checked.
+/// Returns the claims of a JWT without verifying it.
 pub(super) fn claims(token: &str) -> Option<Value> {
     let mut parts = token.split('.').skip(1);
     part(parts.next()?)
@@ -130,7 +130,7 @@ fn part(text: &str) -> Option<Value> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Who signed a JWT, and what is in it: signature, issuer and times are good.
+/// Returns the signer and the claims of a JWT whose signature, issuer and times are valid.
 pub(super) fn verified(world: &World, token: &str) -> Option<(String, Value)> {
     let (signed, signature) = token.rsplit_once('.')?;
     let head = part(signed.split('.').next()?)?;

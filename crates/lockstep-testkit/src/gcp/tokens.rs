@@ -1,4 +1,4 @@
-//! What hands out tokens, and whose they are.
+//! The token services, and the identities of tokens.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use super::{
     service_account::{claims, seconds_now, verified},
 };
 
-/// The scope of everything.
+/// The scope of all APIs.
 pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// The scope of KMS alone.
+/// The scope of KMS only.
 const CLOUD_KMS: &str = "https://www.googleapis.com/auth/cloudkms";
-/// How long a token lives, unless a test says otherwise.
+/// The default lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// The audience that a JWT has by Google's documents; the address in the key is as good.
+/// The audience of a JWT in Google's documents. The address in the key is also accepted.
 const TOKEN_AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -37,7 +37,7 @@ const JWT_TYPES: [&str; 2] = [
     "urn:ietf:params:oauth:token-type:id_token",
 ];
 
-/// Whose a token is, and until when.
+/// The identity of a token, and when it expires.
 #[derive(Debug)]
 pub(super) struct Token {
     identity: String,
@@ -45,14 +45,14 @@ pub(super) struct Token {
     ends: Instant,
 }
 
-/// The identity of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, that comes through Workload Identity
-/// Federation.
+/// Returns the identity of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, that uses
+/// Workload Identity Federation.
 pub fn principal(subject: &str) -> String {
     let pool = format!("projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools/lockstep");
     format!("principal://iam.googleapis.com/{pool}/subject/{subject}")
 }
 
-/// The identity of a ServiceAccount that comes through GKE's own federation.
+/// Returns the identity of a ServiceAccount that uses GKE's own federation.
 pub fn gke_principal(subject: &str) -> String {
     let pool = format!("projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools/{GKE_POOL}");
     let mut parts = subject.split(':').skip(2);
@@ -61,13 +61,14 @@ pub fn gke_principal(subject: &str) -> String {
 }
 
 impl Gcp {
-    /// A ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, whose tokens may be exchanged. Their signatures are not
-    /// checked. It acts as [`principal`] or [`gke_principal`].
+    /// Lets the tokens of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, be exchanged.
+    /// Their signatures are not checked. Its identity is [`principal`] or [`gke_principal`].
     pub fn trust_subject(&self, subject: &str) {
         lock(&self.world).subjects.insert(subject.to_owned());
     }
 
-    /// From now on this ServiceAccount (`system:serviceaccount:…`) or identity may act as that service account.
+    /// Lets this ServiceAccount (`system:serviceaccount:…`) or identity impersonate that service
+    /// account.
     pub fn allow_impersonation(&self, who: &str, email: &str) {
         let mut world = lock(&self.world);
         world.accounts.entry(email.to_owned()).or_default();
@@ -82,7 +83,7 @@ impl Gcp {
         world.impersonators.extend(pairs);
     }
 
-    /// Refuses every token that was handed out or sent so far; new ones may be had.
+    /// Rejects every token that was issued or sent so far. New ones can be requested.
     pub fn revoke_all(&self) {
         let mut world = lock(&self.world);
         world.tokens.clear();
@@ -91,7 +92,7 @@ impl Gcp {
     }
 }
 
-/// Whose the token of a request is, if it is a good one for that service.
+/// Returns the identity of a request's token, if it is valid for this service.
 pub(super) fn bearer(world: &mut World, headers: &HeaderMap, action: &Action) -> Result<String, Refusal> {
     let (identity, scopes) = authenticated(world, headers, Some(action.service))?;
     let is_enough =
@@ -126,7 +127,7 @@ fn authenticated(
     if sent.starts_with("ya29.") {
         return Err(expired());
     }
-    // a JWT of a service account's, sent as it is
+    // A JWT of a service account, sent as it is.
     let is_jwt = sent.matches('.').count() == 2;
     if !is_jwt {
         return Err(Refusal::unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED"));
@@ -152,7 +153,7 @@ fn authenticated(
     }
 }
 
-/// A new token, and how long it lives.
+/// Issues a token and returns it with its lifetime.
 pub(super) fn grant(world: &mut World, identity: &str, scopes: &[String]) -> (String, Duration) {
     let text = format!("ya29.CANARY-token-{}", world.next());
     let lifetime = world.lifetime.unwrap_or(LIFETIME);
@@ -165,7 +166,7 @@ pub(super) fn grant(world: &mut World, identity: &str, scopes: &[String]) -> (St
     (text, lifetime)
 }
 
-/// The answer, where the request is for a token.
+/// Returns a response if the request is for a token.
 pub(super) fn call(world: &mut World, asked: &Asked, headers: &HeaderMap) -> Option<Response> {
     let parts: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
     if asked.method != "POST" {
@@ -182,15 +183,15 @@ pub(super) fn call(world: &mut World, asked: &Asked, headers: &HeaderMap) -> Opt
     }
 }
 
-/// An error of OAuth's, and what of the request is wrong.
+/// An OAuth error code, and what is wrong with the request.
 struct Wrong(&'static str, &'static str);
 
 type Fields = BTreeMap<String, String>;
 
-/// Whose token it will be, its scopes, and more fields of the answer.
+/// The identity of the new token, its scopes, and further fields of the response.
 type Exchanged = Result<(String, Vec<String>, Value), Wrong>;
 
-/// A call that is answered as RFC 6749 has it.
+/// Converts a result to a response in the format of RFC 6749.
 fn oauth(
     world: &mut World,
     asked: &Asked,
@@ -220,7 +221,7 @@ fn oauth(
     }
 }
 
-/// The fields of a form, or of JSON, whose names the token service takes in both styles.
+/// Parses the fields of a form or of JSON. The token service accepts their names in both styles.
 fn fields(body: &str) -> Fields {
     let Ok(Value::Object(object)) = serde_json::from_str(body) else {
         return route::form(body);
@@ -282,7 +283,8 @@ fn exchange_token(world: &World, fields: &Fields) -> Exchanged {
     };
     let wrong = || Wrong("invalid_grant", "subject_token");
     let claims = claims(field(fields, "subject_token")).ok_or_else(wrong)?;
-    // the token's own audience: the pool in GKE, elsewhere the provider's name with or without `https:`
+    // The token's own audience: the pool in GKE, otherwise the provider's name with or without
+    // `https:`.
     let is_meant = |audience: &Value| {
         let text = audience.as_str().unwrap_or_default();
         if is_gke {

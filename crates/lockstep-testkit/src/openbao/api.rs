@@ -1,4 +1,4 @@
-//! Requests to an OpenBao server, as its administrator.
+//! Requests of an administrator to an OpenBao server.
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::Method;
@@ -8,15 +8,15 @@ use super::{OpenBao, ROOT_TOKEN};
 use crate::http;
 
 impl OpenBao {
-    /// One request to `/v1/<path>` with the root token. An empty answer is `Value::Null`.
+    /// Sends a request to `/v1/<path>` with the root token. An empty response is `Value::Null`.
     ///
     /// # Errors
-    /// When the server does not answer, or answers with an error; its own text is in the message.
+    /// When the server does not respond, or returns an error; its own text is in the message.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         self.send(method, path, body, Some(ROOT_TOKEN)).await
     }
 
-    /// One request with another token than the root token, or with none.
+    /// Sends a request with another token than the root token, or with none.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -50,7 +50,7 @@ impl OpenBao {
         serde_json::from_str(&text).with_context(|| format!("OpenBao: {what}: the answer is not JSON"))
     }
 
-    /// `GET /v1/<path>`.
+    /// Sends `GET /v1/<path>`.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -58,8 +58,9 @@ impl OpenBao {
         self.request(Method::GET, path, None).await
     }
 
-    /// `POST /v1/<path>`. When it mounts a key/value engine of version 2, it waits until that can be used: the server
-    /// upgrades a new one in the background and refuses requests until it is done.
+    /// Sends `POST /v1/<path>`. After mounting a key/value engine of version 2, it waits until the
+    /// engine can be used: the server upgrades a new one in the background and rejects requests
+    /// until then.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -72,7 +73,7 @@ impl OpenBao {
         Ok(answer)
     }
 
-    /// `DELETE /v1/<path>`.
+    /// Sends `DELETE /v1/<path>`.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -80,7 +81,8 @@ impl OpenBao {
         self.request(Method::DELETE, path, None).await
     }
 
-    /// Writes a new version of `path` in the key/value engine version 2 at `secret/`, and returns the version.
+    /// Writes a new version of `path` in the key/value engine version 2 at `secret/`, and returns
+    /// the version.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -94,7 +96,7 @@ impl OpenBao {
             .context("OpenBao: the answer to a write has no version")
     }
 
-    /// Writes `path` of a key/value engine version 1; `path` begins with the engine's mount path.
+    /// Writes `path` of a key/value engine version 1; `path` starts with the engine's mount path.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -111,7 +113,8 @@ impl OpenBao {
         self.post(&format!("sys/mounts/{path}"), engine).await.map(drop)
     }
 
-    /// Mounts an auth method (`approle`, `cert`, `jwt`, `kubernetes`, `userpass`, …) at its own name.
+    /// Mounts an auth method (`approle`, `cert`, `jwt`, `kubernetes`, `userpass`, …) at its own
+    /// name.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -121,7 +124,7 @@ impl OpenBao {
             .map(drop)
     }
 
-    /// Writes a policy, in the server's own language.
+    /// Writes a policy in the server's policy language.
     ///
     /// # Errors
     /// As [`OpenBao::request`].
@@ -131,7 +134,7 @@ impl OpenBao {
             .map(drop)
     }
 
-    /// A token with these policies alone, good for an hour.
+    /// Creates a token with only these policies, valid for an hour.
     ///
     /// # Errors
     /// As [`OpenBao::request`].

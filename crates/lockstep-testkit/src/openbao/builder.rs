@@ -14,7 +14,7 @@ use crate::{
     tools::{Tool, ensure_async},
 };
 
-/// Settings of an OpenBao server that has not been started.
+/// Settings of an OpenBao server to start.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct OpenBaoBuilder {
@@ -23,22 +23,24 @@ pub struct OpenBaoBuilder {
 }
 
 impl OpenBaoBuilder {
-    /// Serves HTTPS with a certificate of an authority of its own, and asks clients for theirs without insisting.
+    /// Serves HTTPS with a certificate of its own authority, and requests client certificates
+    /// without requiring them.
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Listens on that loopback port. Default: a free one.
+    /// Sets the loopback port. Defaults to a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Starts it and waits until it serves, some two seconds.
+    /// Starts it and waits until it serves, about two seconds.
     ///
     /// # Errors
-    /// When the program cannot be had, or does not start; its last log lines are in the message.
+    /// When the program cannot be installed, or does not start; its last log lines are in the
+    /// message.
     pub async fn start(self) -> Result<OpenBao> {
         crate::init();
         let program = ensure_async(Tool::OpenBao).await?;
@@ -62,7 +64,8 @@ impl OpenBaoBuilder {
         let address = format!("{scheme}://127.0.0.1:{port}");
         let data = folder.path().join("data");
         fs::create_dir(&data).context("create the data folder of OpenBao")?;
-        // An entry holds a value of the largest size that a Kubernetes Secret has (1 MiB), and what belongs to it.
+        // An entry can contain a value of the maximum size of a Kubernetes Secret (1 MiB) with its
+        // metadata.
         let raft = json!({
             "path": data,
             "node_id": "one",

@@ -1,4 +1,4 @@
-//! Programs that are built from the Go modules in `tools/` of this crate.
+//! Builds programs from the Go modules in `tools/` of this crate.
 
 use std::{
     path::{Path, PathBuf},
@@ -57,7 +57,7 @@ pub(super) const KUBECTL: Program = Program {
     package: "k8s.io/kubernetes/cmd/kubectl",
 };
 
-/// No C compiler, and no other Go than the one that is installed.
+/// Uses no C compiler, and only the installed Go.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("CGO_ENABLED", "0"),
     ("GOTOOLCHAIN", "local"),

@@ -1,4 +1,5 @@
-//! Python packages: moto, Google's clients, and PostgreSQL's programs, each with what it needs in a folder of its own.
+//! Installs Python packages: moto, Google's clients, and PostgreSQL's programs, each with its
+//! dependencies in its own folder.
 
 use std::{
     fs,
@@ -13,16 +14,16 @@ use super::run::run;
 use crate::progress::Step;
 
 pub(super) const MOTO_VERSION: &str = "5.2.5";
-/// What the package holds, whose own number is another one.
+/// The version of PostgreSQL in the package, which has another version itself.
 pub(super) const POSTGRESQL_VERSION: &str = "16.2";
 pub(super) const SECRET_MANAGER_CLIENT_VERSION: &str = "2.32.0";
-/// The folder of the packages, beside the program.
+/// The folder of the packages, next to the program.
 pub(super) const FOLDER: &str = "packages";
 
-/// A program and the packages that it runs with.
+/// A program and the packages that it needs.
 pub(super) struct Packages {
     requirements: &'static str,
-    /// What it is started with. It sees its packages and no others.
+    /// The program that starts it. It sees only its own packages.
     program: &'static str,
     hint: &'static str,
 }

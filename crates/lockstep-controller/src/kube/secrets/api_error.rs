@@ -36,7 +36,8 @@ const MESSAGES: [(Rule, &str); 3] = [
     ),
 ];
 
-/// The optional policy that denies earlier what [`POLICY`] denies. It denies by a JSON patch that fails.
+/// The optional policy that denies earlier what [`POLICY`] denies. It denies by a JSON patch that
+/// fails.
 const EARLY_POLICY: &str = "lockstep-deny-guesses";
 
 /// The paths of the failing patches by rule. A test compares them with the policy.
@@ -135,8 +136,9 @@ fn is_immutability(details: Option<&StatusDetails>) -> bool {
     !causes(details).is_empty() && causes(details).iter().all(immutable)
 }
 
-/// Returns the rule of lockstep's policies for Secrets that denied the request. The message can contain names that users chose, but
-/// none of them can contain the quotes around the name of the policy.
+/// Returns the rule of lockstep's policies for Secrets that denied the request. The message can
+/// contain names that users chose, but none of them can contain the quotes around the name of the
+/// policy.
 fn denying_rule(message: &str) -> Option<Rule> {
     if let Some(why) = denial(message, &format!("ValidatingAdmissionPolicy '{POLICY}'")) {
         let known = MESSAGES.iter().find(|(_, text)| why == *text);

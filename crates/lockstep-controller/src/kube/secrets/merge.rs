@@ -1,8 +1,9 @@
 //! `creationPolicy: Merge`: keys in a Secret that belongs to someone else.
 //!
-//! It needs `patch` on that Secret, which is read access to it and is granted by name in its namespace. Each SyncedSecret applies with
-//! a field manager of its own, and `metadata.managedFields` names the manager of each key. The admission policy allows a field manager
-//! only if the Secret lists it.
+//! It needs `patch` on that Secret, which is read access to it and is granted by name in its
+//! namespace. Each SyncedSecret applies with a field manager of its own, and
+//! `metadata.managedFields` names the manager of each key. The admission policy allows a field
+//! manager only if the Secret lists it.
 
 use kube::api::{Patch, PatchParams};
 use lockstep_api::{GROUP, SyncedSecretSpec, annotation};
@@ -39,8 +40,8 @@ fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
 }
 
 impl SecretWriter {
-    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Takes over those that no other
-    /// SyncedSecret merges.
+    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Takes
+    /// over those that no other SyncedSecret merges.
     ///
     /// # Errors
     /// Why they were not applied.
@@ -81,7 +82,8 @@ impl SecretWriter {
         Ok(found.identity)
     }
 
-    /// Finds the Secret with a patch that changes nothing. It succeeds only if the Secret may be patched.
+    /// Finds the Secret with a patch that changes nothing. It succeeds only if the Secret may be
+    /// patched.
     async fn touch(&self, owner: &Owner<'_>, params: &PatchParams) -> Result<Found, WriteError> {
         let patch = Patch::Merge(json!({}));
         let request = requests(owner.namespace).patch(owner.target, params, &patch);
@@ -114,8 +116,8 @@ struct Found {
     owned_by: Option<String>,
 }
 
-/// Returns the name of the SyncedSecret that owns a Secret with this metadata: it may replace the Secret, or the Secret is deleted with
-/// it.
+/// Returns the name of the SyncedSecret that owns a Secret with this metadata: it may replace the
+/// Secret, or the Secret is deleted with it.
 fn owned_by(metadata: &Value) -> Option<String> {
     let by_annotation = metadata["annotations"][annotation::OWNER].as_str();
     let references = metadata["ownerReferences"].as_array().into_iter().flatten();
@@ -129,9 +131,9 @@ fn owned_by(metadata: &Value) -> Option<String> {
     by_annotation.or_else(by_reference).map(str::to_owned)
 }
 
-/// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of the other. The values do not matter:
-/// a conflict must not reveal whether they are the same. Names that the spec does not contain can be parts of remote values, so they
-/// are not shown.
+/// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of
+/// the other. The values do not matter: a conflict must not reveal whether they are the same. Names
+/// that the spec does not contain can be parts of remote values, so they are not shown.
 fn other_synced_secrets(
     managed_fields: &Value,
     owner: &Owner<'_>,
