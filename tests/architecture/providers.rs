@@ -8,8 +8,10 @@ type Files = BTreeSet<String>;
 fn files(source: &Path) -> Files {
     fs::read_dir(source)
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".rs") && !name.ends_with("_tests.rs"))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| !name.ends_with("_tests.rs"))
         .collect()
 }
 
