@@ -6,6 +6,7 @@ mod blocks;
 mod command_lines;
 mod examples;
 mod shell;
+mod spelling;
 mod yaml;
 
 use std::{

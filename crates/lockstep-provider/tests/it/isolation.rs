@@ -256,7 +256,7 @@ async fn failures_do_not_affect_other_identities() {
 
 /// A denied identity gets its error even while another identity reads the same key.
 #[tokio::test(start_paused = true)]
-async fn denied_identity_gets_no_value_during_anothers_read() {
+async fn denied_identity_gets_no_value_during_another_read() {
     for batch in [1, 20] {
         let identities = identities(batch);
         let (_, clients) = clients_of(&identities).await;
