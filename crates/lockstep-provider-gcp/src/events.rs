@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// Maximum number of messages that one call receives.
-const MOST: usize = 100;
+const MAX_MESSAGES: usize = 100;
 /// Maximum number of acknowledgements in one call. A request may have 512 KiB, and an id has about
 /// two hundred bytes.
 const MOST_IDS: usize = 500;
 /// A pull without a response after this time found nothing: the service responds only when there is
 /// a message.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PULL_TIMEOUT: Duration = Duration::from_secs(20);
 
 const CONSUME: &str = "pubsub.subscriptions.consume: grant it roles/pubsub.subscriber on the subscription";
 
@@ -112,8 +112,8 @@ impl Pulled {
 impl EventSource for Pulled {
     async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
         let began = Instant::now();
-        let answer = match self.post("pull", &json!({ "maxMessages": MOST })).await {
-            Err(Failed::Timeout) if began.elapsed() >= PATIENCE => return Ok(Vec::new()),
+        let answer = match self.post("pull", &json!({ "maxMessages": MAX_MESSAGES })).await {
+            Err(Failed::Timeout) if began.elapsed() >= PULL_TIMEOUT => return Ok(Vec::new()),
             answer => answer.map_err(|failed| failed.error(&self.purpose("pulling from subscription")))?,
         };
         let answer: Answer = serde_json::from_value(answer)

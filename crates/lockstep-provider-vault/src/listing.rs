@@ -204,7 +204,7 @@ impl Vault {
                 .chain(filter.named(named, |key| &key.text).await?)
             {
                 if !name.is_possible {
-                    let message = format!("{} gives a name that no key can have", purpose.doing);
+                    let message = format!("{} returned an invalid key name", purpose.doing);
                     return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
                         .with_hint("Names have no whitespace and no invisible characters. Rename it"));
                 }

@@ -27,7 +27,7 @@ const NOTHING: &str = "-";
 pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(ask(arguments)),
+        Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(format!("cannot start the async runtime: {error}")),
     };
     match result {
@@ -36,7 +36,7 @@ pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
     }
 }
 
-async fn ask(arguments: &HistoryArguments) -> Result<String, String> {
+async fn run(arguments: &HistoryArguments) -> Result<String, String> {
     let cluster = Cluster {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),

@@ -75,16 +75,16 @@ impl FromStr for Directives {
 
 impl Directives {
     fn filter(&self) -> EnvFilter {
-        let named = |name: &&str| {
+        let has_no_directive = |name: &&str| {
             !self
                 .0
                 .split(',')
-                .any(|one| one.trim().split(['=', ':', '[']).next() == Some(name))
+                .any(|directive| directive.trim().split(['=', ':', '[']).next() == Some(name))
         };
         let caps = NOISY
             .iter()
             .copied()
-            .filter(named)
+            .filter(has_no_directive)
             .map(|name| format!("{name}=warn"));
         let all = caps.chain([self.0.clone()]).collect::<Vec<_>>().join(",");
         // each part was validated before; otherwise the default remains

@@ -150,17 +150,17 @@ impl<'a> Builder<'a> {
                     ..scope
                 };
                 self.open(if keyword == "with" { "with" } else { "range" }, &action, inner)?;
-                self.hold_block(&action, 1);
+                self.hold_block_result(&action, 1);
             }
             Some("define") => self.open_template("define", &action)?,
             Some("block") => {
                 self.call(&action)?;
-                self.hold_block(&action, 2);
+                self.hold_block_result(&action, 2);
                 self.open_template("block", &action)?;
             }
             Some("template") => {
                 self.call(&action)?;
-                self.hold_block(&action, 2);
+                self.hold_block_result(&action, 2);
             }
             Some("else") => self.otherwise(&action)?,
             Some("end") => self.close(&action)?,
@@ -184,10 +184,11 @@ impl<'a> Builder<'a> {
         self.insert_at(action.inner_end, format!(" | {HELD} {slot}"));
     }
 
-    /// Holds the result of the pipeline after `words` words in the innermost block. Blocks of the
-    /// same depth of a template are never open at the same time, so they share a slot.
-    fn hold_block(&mut self, action: &Action, words: usize) {
-        if action.tokens.len() > words {
+    /// Keeps the result of the pipeline that follows `keywords` tokens, in the slot of the innermost
+    /// block. Blocks of the same depth of a template are never open at the same time, so they share
+    /// a slot.
+    fn hold_block_result(&mut self, action: &Action, keywords: usize) {
+        if action.tokens.len() > keywords {
             let depth: usize = self.blocks.iter().map(|block| block.levels).sum();
             let template = self
                 .blocks
@@ -397,7 +398,7 @@ impl<'a> Builder<'a> {
                 if let Some(token) = next {
                     self.insert_at(token.span.start, "}}{{");
                 }
-                self.hold_block(action, 2);
+                self.hold_block_result(action, 2);
             }
             ("if" | "with" | "range", None) if next.is_none() => {}
             _ => {

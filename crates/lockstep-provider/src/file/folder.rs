@@ -103,7 +103,7 @@ fn read_one(folder: &Beneath, key: &str) -> Result<Option<(RemoteSecret, Facts)>
     }
     let (file, facts) = folder.file(key).map_err(|trouble| error::of_key(trouble, key))?;
     let Some(file) = file else {
-        return Err(no_file(&named(key), facts.kind));
+        return Err(not_a_file_error(&named(key), facts.kind));
     };
     let value = content(file, &facts, &named(key), Operation::Read)?;
     Ok(value.map(|value| {
@@ -117,13 +117,13 @@ fn read_one(folder: &Beneath, key: &str) -> Result<Option<(RemoteSecret, Facts)>
     }))
 }
 
-fn no_file(what: &str, kind: Kind) -> ProviderError {
+fn not_a_file_error(what: &str, kind: Kind) -> ProviderError {
     let (kind, message) = if kind == Kind::Folder {
-        (ErrorKind::NotFound, format!("{what} is a folder and not a file"))
+        (ErrorKind::NotFound, format!("{what} is a folder, not a file"))
     } else {
         (
             ErrorKind::PermissionDenied,
-            format!("{what} is a device, pipe or socket and not a file"),
+            format!("{what} is a device, pipe or socket, not a file"),
         )
     };
     ProviderError::new(kind, Operation::Read, message)

@@ -44,7 +44,7 @@ impl<S> Retry<S> {
 
     /// Reports the outcome of an attempt to the budget.
     fn record<R: Request>(&self, requests: &[R], answers: &Answers<R>) {
-        self.budget.record(verdict(answers));
+        self.budget.record(deciding_error(answers));
         for (request, answer) in requests.iter().zip(answers) {
             if let Err(error) = answer {
                 self.budget.record_for(request.scope(), error);
@@ -101,7 +101,7 @@ impl Attempts<'_> {
 /// Returns what an attempt shows about the store; `None` is a success. Order of precedence: the
 /// store throttled; it rejected a login; it responded; it did not respond; the request was not
 /// sent.
-fn verdict<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
+fn deciding_error<T>(results: &[Result<T, ProviderError>]) -> Option<&ProviderError> {
     let errors = || results.iter().filter_map(|result| result.as_ref().err());
     let limited = errors()
         .filter(|error| error.kind == ErrorKind::RateLimited)

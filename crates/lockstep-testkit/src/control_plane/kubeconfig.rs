@@ -32,7 +32,7 @@ impl ControlPlane {
     /// # Errors
     /// When the API server rejects the ServiceAccount or the token.
     pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
-        let text = serde_yaml_ng::to_string(&self.service_account(namespace, name).await?)?;
+        let text = serde_yaml_ng::to_string(&self.service_account_kubeconfig(namespace, name).await?)?;
         self.folder.write(&format!("{namespace}.{name}.kubeconfig"), text)
     }
 
@@ -42,10 +42,10 @@ impl ControlPlane {
     /// # Errors
     /// When the API server rejects the ServiceAccount or the token.
     pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> Result<Client> {
-        client_from(parse(self.service_account(namespace, name).await?)?).await
+        client_from(parse(self.service_account_kubeconfig(namespace, name).await?)?).await
     }
 
-    async fn service_account(&self, namespace: &str, name: &str) -> Result<Value> {
+    async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<Value> {
         let api: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}});
         api.patch(

@@ -105,7 +105,7 @@ impl Stores<'_> {
             .map_err(|error| format!("{key}: {error}"))
     }
 
-    fn describe(&self, key: &StoreKey) -> (&'static str, String) {
+    fn provider_and_key_name(&self, key: &StoreKey) -> (&'static str, String) {
         let Some((store, _)) = self.known.get(key) else {
             return ("", String::new());
         };
@@ -139,7 +139,7 @@ pub(super) async fn work(scans: &mut [Scan<'_>], stores: &Stores<'_>, dry_run: b
             let Some(store) = used.get(&(index, number)) else {
                 continue;
             };
-            let (kms, key) = stores.describe(store);
+            let (kms, key) = stores.provider_and_key_name(store);
             let envelope = match outcomes.get(&(index, number)) {
                 Some(Ok((text, envelope))) => {
                     texts.push(text.clone());

@@ -41,7 +41,7 @@ type Objects = BTreeMap<(String, String), SyncedSecret>;
 pub(crate) fn status(arguments: &StatusArguments) -> ExitCode {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(ask(arguments)),
+        Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(format!("cannot start the async runtime: {error}")),
     };
     match result {
@@ -50,7 +50,7 @@ pub(crate) fn status(arguments: &StatusArguments) -> ExitCode {
     }
 }
 
-async fn ask(arguments: &StatusArguments) -> Result<ExitCode, String> {
+async fn run(arguments: &StatusArguments) -> Result<ExitCode, String> {
     let cluster = Cluster {
         kubeconfig: arguments.kubeconfig.clone(),
         context: arguments.context.clone(),
