@@ -32,12 +32,12 @@ type Decrypted = BTreeMap<usize, Result<SecretValue, ProviderError>>;
 #[derive(Debug)]
 pub(super) enum Rendered {
     /// The rendered Secret.
-    Secret(Made),
+    Secret(Box<Made>),
     /// The Secret depends on the values of these keys, which are sealed.
     Sealed(BTreeSet<String>),
     /// The Secret cannot be rendered, because there are no values or the store issues a credential.
     /// Only the reads are known.
-    Reads(Plan),
+    Reads(Box<Plan>),
     /// Every source is gone, so the Secret is deleted.
     Gone,
     /// The failure that the operator would report in the status.
@@ -151,7 +151,7 @@ impl FirstSync<'_> {
     async fn read(&self, plan: &Plan) -> Result<SourcesRead, Rendered> {
         // the store issues a new credential at each sync, so there is none to read
         let Some(values) = self.values.filter(|_| plan.generation.is_none()) else {
-            return Err(Rendered::Reads(plan.clone()));
+            return Err(Rendered::Reads(Box::new(plan.clone())));
         };
         let meter = Meter::new(Large::default(), &self.placed.namespace);
         Ok(SourcesRead {
@@ -207,10 +207,8 @@ impl FirstSync<'_> {
         if template.is_none_or(|template| written::is_constant(template, TemplateTarget::Data)) {
             secret.templated_keys.clear();
         }
-        Rendered::Secret(Made {
-            secret,
-            sealed: self.unknown.clone(),
-        })
+        let sealed = self.unknown.clone();
+        Rendered::Secret(Box::new(Made { secret, sealed }))
     }
 
     /// Returns the values of ciphertexts. Unknown ones are empty, unless a template or the user
