@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_api::{CreationPolicy, Reason, TemplateTarget, annotation};
+use lockstep_api::{CreationPolicy, Reason, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
@@ -19,10 +19,7 @@ use lockstep_core::{
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
-use super::{
-    values::{Everywhere, Folder},
-    written,
-};
+use super::values::{Everywhere, Folder};
 use crate::manifests::{self, Objects, Placed};
 
 /// The values of ciphertexts by index in `data`.
@@ -203,10 +200,6 @@ impl FirstSync<'_> {
         let mut secret = secret.clone();
         // the revision in the name of a versioned Secret depends on the key of the operator
         self.placed.target().clone_into(&mut secret.name);
-        let template = self.placed.object.spec.target.template.as_ref();
-        if template.is_none_or(|template| written::is_constant(template, TemplateTarget::Data)) {
-            secret.templated_keys.clear();
-        }
         let sealed = self.unknown.clone();
         Rendered::Secret(Box::new(Made { secret, sealed }))
     }
