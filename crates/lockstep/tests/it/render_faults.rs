@@ -371,6 +371,31 @@ fn size_of_a_large_secret_is_not_reported() {
     );
 }
 
+#[test]
+fn deep_brackets_are_reported_with_file_and_line() {
+    for (open, close) in [("[", "]"), ("{a: ", "}")] {
+        for closed in [0, 200_000] {
+            let manifest = format!(
+                "spec:\n  {}{}\n---\n{}",
+                open.repeat(200_000),
+                close.repeat(closed),
+                synced("  data: [{ secretKey: a, remoteRef: { key: k } }]\n")
+            );
+            let begun = std::time::Instant::now();
+            let (code, stdout, stderr) = render(&manifest, &[("k", b"v")]);
+            assert_eq!(code, 1, "{stderr}");
+            assert!(
+                stderr.contains(
+                    "manifest.yaml:1: line 2: nested too deeply: more than 512 brackets are open at once"
+                ),
+                "{stderr}"
+            );
+            assert!(stdout.contains("kind: Secret"), "{stdout}");
+            assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+        }
+    }
+}
+
 /// Whoever writes the manifest can also write every text that a value could be.
 #[test]
 fn text_elsewhere_in_the_manifest_unmasks_nothing() {
