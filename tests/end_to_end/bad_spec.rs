@@ -151,7 +151,7 @@ async fn secret_of_one_mebibyte_is_written_and_a_larger_one_is_not() {
     let entries = [one("a", &test.key("a"), "x"), one("b", &test.key("b"), "x")];
     let old = test.sync("s", json!({ "data": entries })).await;
     test.put("b", half(0)).await;
-    let said = "the Secret would have 1048577 bytes in 2 keys. Kubernetes allows 1048576";
+    let said = "the Secret is too large. Kubernetes allows 1048576 bytes";
     test.fails("s", &old, "TooLarge", said).await;
     test.put("b", json!({ "x": "small" })).await;
     test.heals("s").await;

@@ -32,7 +32,7 @@ pub struct DesiredSecret {
     pub annotations: BTreeMap<String, String>,
     /// The values by key.
     pub data: BTreeMap<String, SecretValue>,
-    /// The keys whose names `templateFrom` made, possibly from values.
+    /// The keys that only `templateFrom` made, possibly from values.
     pub templated_keys: BTreeSet<String>,
     /// Whether the Secret is immutable.
     pub immutable: bool,
@@ -156,10 +156,11 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
     if !renders_data(template) || template.merge_policy == MergePolicy::Merge {
         secret.data.clone_from(&collected.values);
     }
+    let read: BTreeSet<String> = secret.data.keys().cloned().collect();
     render_data(template, values, budget, &mut secret)?;
     secret
         .templated_keys
-        .retain(|key| !collected.values.contains_key(key) && !template.data.contains_key(key));
+        .retain(|key| !read.contains(key) && !template.data.contains_key(key));
     secret.labels.insert(
         annotation::MANAGED_BY_LABEL.to_owned(),
         annotation::MANAGER.to_owned(),
@@ -317,10 +318,8 @@ fn check(input: &Input<'_>, secret: &DesiredSecret) -> Result<(), Failure> {
     if size > MAX_SECRET_BYTES {
         return Err(Failure::new(
             Reason::TooLarge,
-            format!(
-                "the Secret would have {size} bytes in {} keys. Kubernetes allows {MAX_SECRET_BYTES}",
-                secret.data.len()
-            ),
+            // the size could reveal the length of a value
+            format!("the Secret is too large. Kubernetes allows {MAX_SECRET_BYTES} bytes"),
         ));
     }
     Ok(())

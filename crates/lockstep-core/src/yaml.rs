@@ -50,7 +50,7 @@ pub fn check(text: &str, most_bytes: usize) -> Result<(), YamlError> {
 /// # Errors
 /// See [`check`].
 pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(), YamlError> {
-    if opens_too_many_brackets(text.as_bytes()) {
+    if excess_bracket(text).is_some() {
         return Err(YamlError::TooDeep);
     }
     if text.len() > SHORT {
@@ -73,9 +73,10 @@ pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(
     })
 }
 
-fn opens_too_many_brackets(text: &[u8]) -> bool {
+/// Returns the offset of the first bracket that exceeds [`MAX_OPEN_BRACKETS`].
+pub fn excess_bracket(text: &str) -> Option<usize> {
     let mut open = 0_usize;
-    text.iter().any(|byte| {
+    text.bytes().position(|byte| {
         match byte {
             b'[' | b'{' => open += 1,
             b']' | b'}' => open = open.saturating_sub(1),

@@ -33,20 +33,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// The commands of the binary.
+/// The commands of the binary. The descriptions are those of the arguments. A comment here would
+/// replace them and drop all but the first paragraph.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the operator
     Run(RunArguments),
-    /// Render the Secrets of SyncedSecrets without a cluster
     Render(RenderArguments),
-    /// Encrypt values in manifests with the KMS key of their store
     Seal(SealArguments),
-    /// Estimate API calls per day and their cost
     Plan(PlanArguments),
-    /// Show the status of SyncedSecrets and their rollouts
     Status(StatusArguments),
-    /// Show the revision history of a Secret
     History(HistoryArguments),
     /// Print the CustomResourceDefinitions as YAML
     #[command(after_long_help = examples::CRDS)]
@@ -166,6 +161,10 @@ pub(crate) struct RunArguments {
 /// own pipeline. Values come from a folder. Reads SyncedSecrets, SecretStores, ClusterSecretStores,
 /// Namespaces (their labels) and Secrets (their annotations, which decide whether lockstep may
 /// write to them). Other kinds are ignored.
+///
+/// Masking protects against accidents. It does not protect against hostile manifests: whether a
+/// template fails can depend on a value. Render manifests that you do not trust only with made-up
+/// values.
 ///
 /// Exit code: 0 if everything would sync, 1 if something would not, 2 for a usage error or
 /// unreadable input.

@@ -5,6 +5,7 @@
 
 use std::{cell::Cell, fmt};
 
+use lockstep_core::yaml::{MAX_OPEN_BRACKETS, excess_bracket};
 use serde::{
     Deserializer,
     de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor},
@@ -190,6 +191,12 @@ fn says_something(line: &str) -> bool {
 }
 
 fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String> {
+    if let Some(at) = excess_bracket(text) {
+        let line = first_line + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        return Err(format!(
+            "line {line}: nested too deeply: more than {MAX_OPEN_BRACKETS} brackets are open at once"
+        ));
+    }
     let seed = Node { budget };
     seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
         .map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_api::{CreationPolicy, Reason, TemplateTarget, annotation};
+use lockstep_api::{CreationPolicy, Reason, annotation};
 use lockstep_controller::{
     fetch::{self, Large, Meter},
     index::Index,
@@ -19,10 +19,7 @@ use lockstep_core::{
 };
 use lockstep_provider::{Context, ProviderError, SecretValue};
 
-use super::{
-    values::{Everywhere, Folder},
-    written,
-};
+use super::values::{Everywhere, Folder};
 use crate::manifests::{self, Objects, Placed};
 
 /// The values of ciphertexts by index in `data`.
@@ -32,12 +29,12 @@ type Decrypted = BTreeMap<usize, Result<SecretValue, ProviderError>>;
 #[derive(Debug)]
 pub(super) enum Rendered {
     /// The rendered Secret.
-    Secret(Made),
+    Secret(Box<Made>),
     /// The Secret depends on the values of these keys, which are sealed.
     Sealed(BTreeSet<String>),
     /// The Secret cannot be rendered, because there are no values or the store issues a credential.
     /// Only the reads are known.
-    Reads(Plan),
+    Reads(Box<Plan>),
     /// Every source is gone, so the Secret is deleted.
     Gone,
     /// The failure that the operator would report in the status.
@@ -151,7 +148,7 @@ impl FirstSync<'_> {
     async fn read(&self, plan: &Plan) -> Result<SourcesRead, Rendered> {
         // the store issues a new credential at each sync, so there is none to read
         let Some(values) = self.values.filter(|_| plan.generation.is_none()) else {
-            return Err(Rendered::Reads(plan.clone()));
+            return Err(Rendered::Reads(Box::new(plan.clone())));
         };
         let meter = Meter::new(Large::default(), &self.placed.namespace);
         Ok(SourcesRead {
@@ -203,14 +200,8 @@ impl FirstSync<'_> {
         let mut secret = secret.clone();
         // the revision in the name of a versioned Secret depends on the key of the operator
         self.placed.target().clone_into(&mut secret.name);
-        let template = self.placed.object.spec.target.template.as_ref();
-        if template.is_none_or(|template| written::is_constant(template, TemplateTarget::Data)) {
-            secret.templated_keys.clear();
-        }
-        Rendered::Secret(Made {
-            secret,
-            sealed: self.unknown.clone(),
-        })
+        let sealed = self.unknown.clone();
+        Rendered::Secret(Box::new(Made { secret, sealed }))
     }
 
     /// Returns the values of ciphertexts. Unknown ones are empty, unless a template or the user

@@ -1,10 +1,8 @@
 //! Output of `lockstep render`: YAML, JSON and notes.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Write as _},
-};
+use std::fmt::{self, Write as _};
 
+use lockstep_api::{Template, TemplateTarget};
 use lockstep_controller::manifest::{Base64Data, Manifest};
 use lockstep_core::{assemble::DesiredSecret, owner::Owner, plan::Plan, text};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -16,28 +14,32 @@ use super::{
 };
 use crate::manifests::{Objects, Placed, Problem};
 
-/// Serializes lengths instead of values. The lengths of sealed values and the keys made by
-/// templates are masked too.
-struct Masked<'a>(&'a Made, &'a BTreeSet<&'a String>);
+/// Serializes lengths instead of values. Lengths are masked too if the value is sealed or a template
+/// can set it. The keys made by templates become one entry.
+struct Masked<'a>(&'a Made, Option<&'a Template>);
 
 impl Serialize for Masked<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Made { secret, sealed } = self.0;
-        let from_template = self.1;
-        let mut map = serializer.serialize_map(Some(secret.data.len()))?;
+        let Self(Made { secret, sealed }, template) = self;
+        let makes_keys = written::makes_keys(*template, TemplateTarget::Data);
+        let mut map = serializer.serialize_map(None)?;
         for (key, value) in &secret.data {
-            let shown = match secret.templated_keys.iter().position(|other| other == key) {
-                Some(index) => written::mask_key(index),
-                None => key.clone(),
-            };
-            if sealed.contains(key) {
-                map.serialize_entry(&shown, "●●●●●●●● (sealed)")?;
-            } else if from_template.contains(key) {
-                // a template chooses its length, and could spell a value with lengths
-                map.serialize_entry(&shown, "●●●●●●●● (from a template)")?;
-            } else {
-                map.serialize_entry(&shown, &written::mask(value.len()))?;
+            if makes_keys && secret.templated_keys.contains(key) {
+                continue;
             }
+            if sealed.contains(key) {
+                map.serialize_entry(key, "●●●●●●●● (sealed)")?;
+            } else if template.is_some_and(|template| template.data.contains_key(key)) {
+                // a template chooses its length, and could spell a value with lengths
+                map.serialize_entry(key, "●●●●●●●● (from a template)")?;
+            } else if makes_keys {
+                map.serialize_entry(key, written::MASK)?;
+            } else {
+                map.serialize_entry(key, &written::mask(value.len()))?;
+            }
+        }
+        if makes_keys {
+            map.serialize_entry(written::TEMPLATED_KEYS, written::MASK)?;
         }
         map.end()
     }
@@ -66,15 +68,8 @@ fn written_as<T, E: fmt::Display>(
         all(&Manifest::new(&owner, &made.secret, None, data))
     } else {
         let template = placed.object.spec.target.template.as_ref();
-        let literal = template.into_iter().flat_map(|template| template.data.keys());
-        let from_template: BTreeSet<&String> = literal.chain(&made.secret.templated_keys).collect();
-        let secret = written::masked(&made.secret, placed.object.spec.target.template.as_ref());
-        masked(&Manifest::new(
-            &owner,
-            &secret,
-            None,
-            Masked(made, &from_template),
-        ))
+        let secret = written::masked(&made.secret, template);
+        masked(&Manifest::new(&owner, &secret, None, Masked(made, template)))
     };
     text.map_err(|error| error.to_string())
 }

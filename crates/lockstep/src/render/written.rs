@@ -10,17 +10,16 @@ use lockstep_core::assemble::DesiredSecret;
 const ACTION: &str = "{{";
 
 /// Stands for a text that a template made. A template chooses its length, so the length is not shown.
-const MASK: &str = "●●●●●●●●";
+pub(super) const MASK: &str = "●●●●●●●●";
+
+/// Stands for all keys of a map that templates make. Templates choose their number, so it is shown
+/// even if there are none.
+pub(super) const TEMPLATED_KEYS: &str = "●●●●●●●● (keys made by templates)";
 
 /// Masks a value: shows only its length.
 pub(super) fn mask(bytes: usize) -> String {
     let unit = if bytes == 1 { "byte" } else { "bytes" };
     format!("{MASK} ({bytes} {unit})")
-}
-
-/// Masks a key: shows only its position.
-pub(super) fn mask_key(index: usize) -> String {
-    format!("●●●●●●●● (key {} of a template)", index + 1)
 }
 
 /// Returns the Secret with the labels and annotations masked that templates made.
@@ -48,36 +47,30 @@ fn masked_texts(
     template: Option<&Template>,
     target: TemplateTarget,
 ) -> BTreeMap<String, String> {
-    // one template with an action can make any key, and overwrite any text
-    let is_constant = template.is_none_or(|template| is_constant(template, target));
+    let makes_keys = makes_keys(template, target);
     let mut masked = BTreeMap::new();
-    let mut hidden = 0;
+    if makes_keys {
+        masked.insert(TEMPLATED_KEYS.to_owned(), MASK.to_owned());
+    }
     for (key, text) in texts {
         let by_name = written.and_then(|written| written.get(key));
         let is_own = is_own(key);
-        let shown = if is_own || by_name.is_some() || is_constant {
-            key.clone()
-        } else {
-            hidden += 1;
-            mask_key(hidden - 1)
-        };
-        let is_written = is_own || is_constant && by_name.is_none_or(|text| !text.contains(ACTION));
+        if makes_keys && !is_own && by_name.is_none() {
+            continue;
+        }
+        let is_written = is_own || !makes_keys && by_name.is_none_or(|text| !text.contains(ACTION));
         let text = if is_written { text } else { MASK };
-        masked.insert(shown, text.to_owned());
+        masked.insert(key.clone(), text.to_owned());
     }
     masked
 }
 
-/// Returns the literals of `templateFrom` that make labels, annotations or data.
-fn literals(template: &Template, target: TemplateTarget) -> impl Iterator<Item = &str> {
-    let all = template.template_from.iter();
-    all.filter(move |from| from.target == target)
-        .map(|from| from.literal.as_str())
-}
-
-/// Whether no literal of `templateFrom` for this target has an action. Then every key is written in the manifest.
-pub(super) fn is_constant(template: &Template, target: TemplateTarget) -> bool {
-    !literals(template, target).any(|literal| literal.contains(ACTION))
+/// Whether a literal of `templateFrom` for this target has an action. Such a literal can make any
+/// key and overwrite any text.
+pub(super) fn makes_keys(template: Option<&Template>, target: TemplateTarget) -> bool {
+    let all = template.into_iter().flat_map(|template| &template.template_from);
+    all.filter(|from| from.target == target)
+        .any(|from| from.literal.contains(ACTION))
 }
 
 /// Whether lockstep itself sets the label or annotation, from names in the manifest.

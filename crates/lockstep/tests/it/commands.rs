@@ -22,6 +22,17 @@ fn every_command_has_help_with_examples() {
 }
 
 #[test]
+fn help_shows_the_long_description() {
+    for (command, text) in [
+        ("run", "Connects to the cluster"),
+        ("render", "Masking protects against accidents"),
+        ("seal", "Replaces each `plaintext`"),
+    ] {
+        lockstep(&[command, "--help"]).success().stdout(contains(text));
+    }
+}
+
+#[test]
 fn a_wrong_command_ends_with_2_and_says_what_is_wrong() {
     lockstep(&["rendr"]).code(2).stderr(contains("render"));
     lockstep(&["render"]).code(2).stderr(contains("--file"));

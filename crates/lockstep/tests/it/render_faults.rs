@@ -280,7 +280,7 @@ fn templated_metadata_is_masked_like_values() {
             !stdout.contains("(13 bytes)"),
             "a template chooses its length: {stdout}"
         );
-        assert!(stdout.contains("●●●●●●●● (key 1 of a template)"), "{stdout}");
+        assert!(stdout.contains("●●●●●●●● (keys made by templates)"), "{stdout}");
         let (code, stdout, stderr) = render_with(&manifest, &["--output", format, "--show-values"]);
         assert_eq!(code, 0, "{stderr}");
         assert!(stdout.contains("x canary-7f3a"), "{stdout}");
@@ -316,6 +316,84 @@ fn constant_metadata_is_shown() {
         assert!(stdout.contains(shown), "{shown}: {stdout}");
     }
     assert!(!stdout.contains("canary"), "{stdout}");
+}
+
+/// A template can choose the number, names and lengths of keys by a value.
+#[test]
+fn templated_keys_are_masked_as_one() {
+    let literals = [
+        r#"{{ if eq .password "x" }}a: b{{ end }}"#,
+        "{{ .password }}: b",
+        "{{ .password }}1: a\n{{ .password }}2: b",
+        "{{ \"password\" }}: longer-than-the-password",
+        "{{ \"team\" }}: changed",
+    ];
+    for target in ["Data", "Labels", "Annotations"] {
+        for policy in ["Merge", "Replace"] {
+            let mut outputs = literals.map(|literal| {
+                let manifest = synced(&format!(
+                    "  dataFrom: [{{ extract: {{ key: shop/database }} }}]
+  target:
+    template:
+      mergePolicy: {policy}
+      data: {{ fixed: text }}
+      metadata: {{ labels: {{ team: shop }}, annotations: {{ team: shop }} }}
+      templateFrom: [{{ target: {target}, literal: {literal:?} }}]
+"
+                ));
+                let (code, stdout, stderr) = render_with(&manifest, &[]);
+                assert_eq!(code, 0, "{literal}: {stderr}");
+                assert!(
+                    stdout.contains("  ●●●●●●●● (keys made by templates): ●●●●●●●●\n"),
+                    "{literal}: {stdout}"
+                );
+                stdout
+            });
+            outputs.sort();
+            assert_eq!(outputs.first(), outputs.last(), "{target} {policy}");
+            assert!(outputs[0].contains("  fixed: ●●●●●●●● (from a template)\n"));
+            assert!(outputs[0].contains("  team: "), "{}", outputs[0]);
+        }
+    }
+}
+
+#[test]
+fn size_of_a_large_secret_is_not_reported() {
+    let manifest = synced(
+        "  data: [{ secretKey: a, remoteRef: { key: a } }, { secretKey: b, remoteRef: { key: b } }]\n",
+    );
+    let half = vec![b'x'; 600_000];
+    let (code, _, stderr) = render(&manifest, &[("a", &half), ("b", &half)]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(
+        stderr.contains("TooLarge: the Secret is too large. Kubernetes allows 1048576 bytes\n"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn deep_brackets_are_reported_with_file_and_line() {
+    for (open, close) in [("[", "]"), ("{a: ", "}")] {
+        for closed in [0, 200_000] {
+            let manifest = format!(
+                "spec:\n  {}{}\n---\n{}",
+                open.repeat(200_000),
+                close.repeat(closed),
+                synced("  data: [{ secretKey: a, remoteRef: { key: k } }]\n")
+            );
+            let begun = std::time::Instant::now();
+            let (code, stdout, stderr) = render(&manifest, &[("k", b"v")]);
+            assert_eq!(code, 1, "{stderr}");
+            assert!(
+                stderr.contains(
+                    "manifest.yaml:1: line 2: nested too deeply: more than 512 brackets are open at once"
+                ),
+                "{stderr}"
+            );
+            assert!(stdout.contains("kind: Secret"), "{stdout}");
+            assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+        }
+    }
 }
 
 /// Whoever writes the manifest can also write every text that a value could be.
