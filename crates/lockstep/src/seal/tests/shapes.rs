@@ -212,7 +212,7 @@ fn unsealable_value_is_rejected_with_its_line() {
         (
             entry("{ secretKey: a, plaintext: CANARY, optional: true }"),
             7,
-            "optional is for remoteRef",
+            "optional requires remoteRef",
         ),
         (
             entry("{ secretKey: 'a/b', plaintext: CANARY }"),
