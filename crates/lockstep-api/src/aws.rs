@@ -31,7 +31,7 @@ pub struct AwsProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<AwsService>,
     /// region is the AWS region, for example `eu-central-1`. At most 64 characters.
-    #[x_kube(validation = ("self.matches('^[a-z0-9-]+$')", "region must be the name of a region, such as eu-central-1"))]
+    #[x_kube(validation = ("self.matches('^[a-z]{2}(-[a-z]+)+-[0-9]+$')", "region must be the name of a region, such as eu-central-1"))]
     #[schemars(length(min = 1, max = 64))]
     pub region: String,
     /// role is the ARN of an IAM role to assume, for example
@@ -225,5 +225,23 @@ impl AwsProvider {
         refs.sort();
         refs.dedup();
         refs
+    }
+}
+
+/// Returns true if the text has the form of a region of AWS, such as `us-gov-west-1`. Other labels
+/// lead to other services: `kms.s3.amazonaws.com` is a bucket of a customer.
+pub fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    match parts.as_slice() {
+        [area, words @ .., number] => {
+            area.len() == 2
+                && is_word(area)
+                && !words.is_empty()
+                && words.iter().all(is_word)
+                && !number.is_empty()
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        _ => false,
     }
 }

@@ -176,6 +176,20 @@ impl Shared {
     /// # Errors
     /// When the client cannot be created.
     pub async fn provider(&self, key: &StoreKey) -> Result<Arc<dyn Provider>, ProviderError> {
+        self.provider_if(key, |_| true).await
+    }
+
+    /// Returns the client of a store as it is configured now, if `is_authorized` accepts the index
+    /// at this moment. A reconcile checks its grants when it starts. The store can be changed
+    /// before its values are read, and its new configuration may grant other namespaces.
+    ///
+    /// # Errors
+    /// When the client cannot be created, or the reconcile is not authorized any more.
+    pub async fn provider_if(
+        &self,
+        key: &StoreKey,
+        is_authorized: impl FnOnce(&Index) -> bool,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
         let (config, revision, namespace) = {
             let index = self.index();
             let Some((config, revision)) = index.store_config(key) else {
@@ -186,6 +200,14 @@ impl Shared {
                     "the store was deleted",
                 ));
             };
+            if !is_authorized(&index) {
+                let message = "the store, or the labels of the namespace, changed during the sync";
+                return Err(ProviderError::new(
+                    ErrorKind::Unavailable,
+                    Operation::Configure,
+                    message,
+                ));
+            }
             (config, revision, index.credential_namespace(key).to_owned())
         };
         let credentials: Arc<dyn Credentials> = Arc::new(NamespaceCredentials::new(

@@ -7,7 +7,7 @@ mod sources;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,7 @@ use tracing::Instrument;
 use crate::{
     context::Shared,
     fetch::{self, Meter, Stores},
-    index::{ObjectKey, store_key},
+    index::{Authorization, Index, ObjectKey, store_key},
     kube::{admission::Verdict, checks::Place, status::StatusClient},
     lanes::Priority,
 };
@@ -95,12 +95,21 @@ struct Executor {
     meter: Meter,
     /// Whether others wait for its lane, and so for the same store.
     backlog: Backlog,
+    /// What its grants follow from. A store that changed since is not read.
+    authorization: Mutex<Authorization>,
 }
 
 #[async_trait]
 impl Stores for Executor {
     async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
-        self.shared.provider(&self.store_key(store)).await
+        let key = self.store_key(store);
+        let authorization = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let is_authorized = |index: &Index| index.is_authorized(&authorization, &self.key.namespace, &key);
+        self.shared.provider_if(&key, is_authorized).await
     }
 }
 
@@ -116,6 +125,7 @@ impl Executor {
             priority: Priority::Low,
             asks_stores: true,
             backlog: Backlog::default(),
+            authorization: Mutex::default(),
         }
     }
 

@@ -97,8 +97,15 @@ struct StoreState {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct NamespaceState {
-    labels: BTreeMap<String, String>,
+    labels: Arc<BTreeMap<String, String>>,
     terminating: bool,
+}
+
+/// The stores and the labels of a namespace that the grants of one reconcile follow from.
+#[derive(Debug, Clone, Default)]
+pub struct Authorization {
+    stores: Vec<(StoreKey, Arc<StoreEntry>)>,
+    labels: Option<Arc<BTreeMap<String, String>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -507,12 +514,15 @@ impl Index {
         labels: BTreeMap<String, String>,
         terminating: bool,
     ) -> BTreeSet<ObjectKey> {
-        let state = NamespaceState { labels, terminating };
-        let before = self.namespaces.insert(name.to_owned(), state.clone());
+        let state = NamespaceState {
+            labels: Arc::new(labels),
+            terminating,
+        };
         // A namespace that is new also counts as a change: no selector matched it until now.
-        if before.as_ref() == Some(&state) {
+        if self.namespaces.get(name) == Some(&state) {
             return BTreeSet::new();
         }
+        self.namespaces.insert(name.to_owned(), state);
         let Some(objects) = self.by_namespace.get(name) else {
             return BTreeSet::new();
         };
@@ -535,6 +545,38 @@ impl Index {
     /// Removes a namespace. No selector matches it from now on.
     pub fn delete_namespace(&mut self, name: &str) {
         self.namespaces.remove(name);
+    }
+
+    /// Returns what the grants of these stores follow from.
+    pub fn authorization<'a>(
+        &self,
+        namespace: &str,
+        stores: impl Iterator<Item = &'a StoreRef>,
+    ) -> Authorization {
+        let entry = |store: &StoreRef| {
+            let key = store_key(namespace, store);
+            let entry = self.stores.get(&key)?.entry.clone();
+            Some((key, entry))
+        };
+        Authorization {
+            stores: stores.filter_map(entry).collect(),
+            labels: self.namespaces.get(namespace).map(|state| state.labels.clone()),
+        }
+    }
+
+    /// Whether the grant of a store, and the store itself, are those of the authorization.
+    pub fn is_authorized(&self, authorization: &Authorization, namespace: &str, key: &StoreKey) -> bool {
+        let labels = self.namespaces.get(namespace).map(|state| &state.labels);
+        let are_same = match (labels, &authorization.labels) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (now, then) => now.is_none() && then.is_none(),
+        };
+        let entry = self.stores.get(key).map(|state| &state.entry);
+        let then = authorization.stores.iter().find(|(known, _)| known == key);
+        let is_same = entry
+            .zip(then)
+            .is_some_and(|(now, (_, then))| Arc::ptr_eq(now, then));
+        is_same && (are_same || key.kind == StoreKind::SecretStore)
     }
 
     /// Returns the view of the cluster that a reconcile of this object needs.
@@ -564,7 +606,7 @@ impl Index {
         };
         let namespace = Namespace {
             name: namespace,
-            labels: self.namespaces.get(namespace).map(|state| &state.labels),
+            labels: self.namespaces.get(namespace).map(|state| &*state.labels),
         };
         Some(Grant::new(access, namespace))
     }

@@ -176,6 +176,57 @@ fn writer_keeps_its_secret_when_an_older_object_targets_it() {
     assert_eq!(rival(&index, &older), None);
 }
 
+/// A reconcile must not read from a store whose grants changed after it started: the new
+/// configuration may lead to values of other namespaces.
+#[test]
+fn authorization_ends_when_the_store_or_the_labels_change() {
+    let mut index = Index::new("lockstep-system");
+    let stores = [
+        StoreRef::new(StoreKind::ClusterSecretStore, "prod"),
+        StoreRef::new(StoreKind::SecretStore, "vault"),
+    ];
+    let labels = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
+    index.apply_store(&cluster_store(), entry(1, Some(vec![])));
+    index.apply_store(&own_store(), entry(1, None));
+    index.apply_namespace("shop", labels("a"), false);
+    let authorization = index.authorization("shop", stores.iter());
+    let is_authorized = |index: &Index, key: &StoreKey| index.is_authorized(&authorization, "shop", key);
+    // What did not change is delivered again by every relist.
+    index.apply_store(&cluster_store(), entry(1, Some(vec![])));
+    index.apply_namespace("shop", labels("a"), false);
+    assert!(is_authorized(&index, &cluster_store()) && is_authorized(&index, &own_store()));
+
+    index.apply_namespace("shop", labels("b"), false);
+    assert!(
+        !is_authorized(&index, &cluster_store()),
+        "a selector may match others now"
+    );
+    assert!(
+        is_authorized(&index, &own_store()),
+        "no grant follows from labels"
+    );
+    index.apply_store(&own_store(), entry(2, None));
+    assert!(!is_authorized(&index, &own_store()));
+
+    let authorization = index.authorization("shop", stores.iter());
+    index.delete_store(&cluster_store());
+    assert!(!index.is_authorized(&authorization, "shop", &cluster_store()));
+    index.apply_store(&cluster_store(), entry(1, Some(vec![])));
+    assert!(
+        !index.is_authorized(&authorization, "shop", &cluster_store()),
+        "another store"
+    );
+    let unknown = StoreKey {
+        name: "other".into(),
+        ..own_store()
+    };
+    index.apply_store(&unknown, entry(1, None));
+    assert!(
+        !index.is_authorized(&authorization, "shop", &unknown),
+        "not in the facts"
+    );
+}
+
 #[test]
 fn namespace_labels_affect_only_cluster_stores() {
     let mut index = Index::new("lockstep-system");

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use lockstep_api::{AwsProvider, SecretKeyRef, StoreKind, aws::AwsService, ciphertext::AwsKms};
+use lockstep_api::{
+    AwsProvider, SecretKeyRef, StoreKind,
+    aws::{AwsService, is_region},
+    ciphertext::AwsKms,
+};
 use lockstep_provider::{ErrorKind, Operation, ProviderError, StoreKey};
 use url::Url;
 
@@ -126,9 +130,8 @@ impl Config {
 /// As [`Config::new`].
 pub(crate) fn names(spec: &AwsProvider) -> Result<(String, String), ProviderError> {
     let region = spec.region.as_str();
-    let is_region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     // It becomes a part of the service's host name.
-    if region.is_empty() || region.len() > 64 || !region.bytes().all(is_region) {
+    if region.len() > 64 || !is_region(region) {
         return Err(invalid(
             "region",
             "is not the name of a region, such as eu-central-1",

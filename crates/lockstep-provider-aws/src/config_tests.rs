@@ -34,6 +34,8 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/team/shop";
 fn invalid_configuration_names_its_field() {
     let cases = [
         (json!({ "region": "eu.evil.example" }), "region"),
+        (json!({ "region": "s3" }), "region"),
+        (json!({ "region": "s3-us-west-2" }), "region"),
         (json!({ "region": "" }), "region"),
         (json!({ "role": "shop" }), "role"),
         (json!({ "role": "arn:aws:iam::123456789012:user/shop" }), "role"),

@@ -183,7 +183,12 @@ impl SecretsManager {
         let mut values = HashMap::new();
         let in_batches = together.len() > 1 && !self.denied();
         if in_batches {
-            let pages: Vec<_> = together.chunks(BATCH).map(|page| self.read_batch(page)).collect();
+            // Another account's secret is read by its ARN and can have the name of an own one, so no
+            // call asks for names and ARNs.
+            let (arns, names): (Vec<String>, Vec<String>) =
+                together.iter().cloned().partition(|id| is_arn(id));
+            let pages = names.chunks(BATCH).chain(arns.chunks(BATCH));
+            let pages: Vec<_> = pages.map(|page| self.read_batch(page)).collect();
             let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
             values.extend(pages.into_iter().flatten());
         }

@@ -1,6 +1,9 @@
 //! Gathers what a reconcile depends on.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
 
 use lockstep_api::SyncedSecretStatus;
 use lockstep_core::{
@@ -80,9 +83,13 @@ impl Executor {
         let leases = status
             .iter()
             .flat_map(|status| lease::stores(status.lease.as_ref()));
-        let lease_grants = leases
+        let lease_grants: BTreeMap<_, _> = leases
             .map(|store| (store.clone(), index.grant(&self.key.namespace, store)))
             .collect();
+        let view = index.view_of(&self.key, &self.object);
+        let stores = view.views.keys().chain(lease_grants.keys());
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) =
+            index.authorization(&self.key.namespace, stores);
         Some(Facts {
             object: self.object.clone(),
             namespace: self.key.namespace.to_string(),
@@ -91,7 +98,7 @@ impl Executor {
             status,
             resource_version,
             memory,
-            view: Arc::new(index.view_of(&self.key, &self.object)),
+            view: Arc::new(view),
             lease_grants,
             account: shared.account.kubectl_option(),
             key: shared.key.clone(),

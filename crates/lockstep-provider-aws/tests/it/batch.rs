@@ -57,6 +57,23 @@ async fn hundred_parameters_need_ten_calls() {
 }
 
 #[tokio::test]
+async fn names_and_arns_of_secrets_are_not_in_one_call() {
+    let (aws, names) = secrets(4).await;
+    let store = Store::of("SecretsManager", &aws).await;
+    let arns: Vec<String> = (0..2)
+        .map(|number| {
+            format!("arn:aws:secretsmanager:eu-central-1:999999999999:secret:shop/{number:03}-AbCdEf")
+        })
+        .collect();
+    let keys = [&*names[0], &*names[1], &*names[2], &*arns[0], &*arns[1]];
+    let results = store.fetch_all(&keys).await;
+    for (name, result) in names.iter().zip(&results[..3]) {
+        assert_eq!(text(result), format!("CANARY-{name}"));
+    }
+    assert_eq!(aws.count("BatchGetSecretValue"), 2);
+}
+
+#[tokio::test]
 async fn names_and_arns_of_parameters_are_in_separate_calls() {
     let (aws, names) = parameters(2).await;
     let arn = format!("arn:aws:ssm:eu-central-1:123456789012:parameter{}", names[0]);

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use lockstep_api::StoreProvider;
+use lockstep_api::{StoreProvider, aws::is_region};
 use lockstep_core::text::shell_quote;
 use url::{Host, Url};
 
@@ -159,9 +159,9 @@ fn is_of_aws(host: &str) -> bool {
     };
     let labels: Vec<&str> = name.split('.').collect();
     match labels.as_slice() {
-        ["kms" | "kms-fips", region] => is_label(region),
+        ["kms" | "kms-fips", region] => is_region(region),
         [endpoint, "kms" | "kms-fips", region, "vpce"] => {
-            endpoint.starts_with("vpce-") && is_label(endpoint) && is_label(region)
+            endpoint.starts_with("vpce-") && is_label(endpoint) && is_region(region)
         }
         _ => false,
     }
@@ -226,6 +226,9 @@ mod tests {
             aws("https://kms.eu-central-1.amazonaws.com.evil.example.org"),
             aws("https://abc.execute-api.eu-central-1.amazonaws.com"),
             aws("https://kms.s3.eu-central-1.amazonaws.com"),
+            aws("https://kms.s3.amazonaws.com"),
+            aws("https://kms.s3-us-west-2.amazonaws.com"),
+            aws("https://kms.s3-accelerate.amazonaws.com"),
             aws("https://kms.vpce-svc-1.eu-central-1.vpce.amazonaws.com"),
             aws("https://evilamazonaws.com"),
             aws("https://kms.eu-central-1.amazonaws.com:8443"),
