@@ -105,7 +105,7 @@ async fn key_that_is_requested_twice_is_sent_once() {
             "CANARY-shop/001"
         ]
     );
-    assert_eq!(aws.count("BatchGetSecretValue"), 1);
+    assert_eq!(aws.count("BatchGetSecretValue"), 2, "one for names and one for ARNs");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn name_that_looks_like_an_arn_of_another_secret_is_not_mixed_up() {
         }
     }
     let calls = (aws.count("BatchGetSecretValue"), aws.count("GetSecretValue"));
-    assert_eq!(calls, (2, 0));
+    assert_eq!(calls, (4, 0));
 
     // The stand-in completes an ARN whose secret is gone.
     aws.delete("prod/db");
