@@ -10,7 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_provider::{CONCURRENT_CALLS, ErrorKind, KeyFilter, Operation, ProviderError};
 
 use crate::{
-    endpoint::ListPage,
+    endpoint::ListFolder,
     error::Purpose,
     path::{self, KvPath},
     provider::Vault,
@@ -22,8 +22,6 @@ const MOST_KEYS: usize = 10_000;
 const MOST_FOLDERS: usize = 10_000;
 /// Maximum depth of folders, counted from the start of the search.
 const DEEPEST: usize = 32;
-/// Number of names per page.
-const PAGE: usize = 1000;
 /// Maximum length of a name and of a path, in bytes. No key is longer.
 const LONGEST: usize = 2048;
 /// Maximum total length of the names that one search keeps, in bytes.
@@ -169,9 +167,12 @@ impl Vault {
         })
     }
 
-    /// Lists the keys and subfolders of one folder that may be granted, page by page if the server
-    /// supports pages. Only a hash is kept of other names, because a malicious server could fill
-    /// the memory with them.
+    /// Lists the keys and subfolders of one folder that may be granted. Only a hash is kept of other
+    /// names, because a malicious server could fill the memory with them.
+    ///
+    /// One request lists the whole folder. OpenBao cuts pages before a policy filters names
+    /// (`list_scan_response_keys_filter_path`), so the last page cannot be told from a filtered one,
+    /// and names after it would look deleted.
     async fn list(
         &self,
         folder: Folder,
@@ -179,87 +180,61 @@ impl Vault {
         kept: &Kept,
     ) -> Result<(Vec<KvPath>, Vec<Folder>), ProviderError> {
         let purpose = self.listing(&folder, filter)?;
+        let names = self.names(&purpose, &folder.path).await?;
+        if names.len() > MOST_KEYS {
+            return Err(too_much(&format!("{MOST_KEYS} keys")));
+        }
         let (hasher, mut seen) = (RandomState::new(), HashSet::new());
         let (mut keys, mut folders) = (Vec::new(), Vec::new());
-        let mut after = None;
-        while let Some(names) = self.page(&purpose, &folder.path, after.take()).await? {
-            // A server without pages returns everything at once, and the same again for a second
-            // request.
-            let last = (names.len() == PAGE).then(|| names.last().cloned()).flatten();
-            let before = seen.len();
-            let mut new = Vec::new();
-            for name in names {
-                if !seen.insert(hasher.hash_one(&name)) {
-                    continue;
-                }
-                if seen.len() > MOST_KEYS {
-                    return Err(too_much(&format!("{MOST_KEYS} keys")));
-                }
-                // what is not granted cannot keep the search from what is
-                new.extend(self.below(&folder, &name, filter));
+        // what is not granted cannot keep the search from what is
+        let new = names
+            .iter()
+            .filter(|name| seen.insert(hasher.hash_one(name)))
+            .filter_map(|name| self.below(&folder, name, filter));
+        let (below, named): (Vec<_>, Vec<_>) = new.partition(|below| below.is_folder);
+        for name in below
+            .into_iter()
+            .chain(filter.named(named, |key| &key.text).await?)
+        {
+            if !name.is_possible {
+                let message = format!("{} returned an invalid key name", purpose.doing);
+                return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
+                    .with_hint("Names have no whitespace and no invisible characters. Rename it"));
             }
-            let (below, named): (Vec<_>, Vec<_>) = new.into_iter().partition(|below| below.is_folder);
-            for name in below
-                .into_iter()
-                .chain(filter.named(named, |key| &key.text).await?)
-            {
-                if !name.is_possible {
-                    let message = format!("{} returned an invalid key name", purpose.doing);
-                    return Err(ProviderError::new(ErrorKind::Malformed, Operation::Find, message)
-                        .with_hint("Names have no whitespace and no invisible characters. Rename it"));
-                }
-                if name.is_folder {
-                    let below = folder.below(name.path);
-                    kept.folder(&below)?;
-                    folders.push(below);
-                } else {
-                    kept.key(&name.path)?;
-                    keys.push(name.path);
-                }
+            if name.is_folder {
+                let below = folder.below(name.path);
+                kept.folder(&below)?;
+                folders.push(below);
+            } else {
+                kept.key(&name.path)?;
+                keys.push(name.path);
             }
-            if last.is_none() || seen.len() == before {
-                break;
-            }
-            after = last;
         }
-        if seen.is_empty() {
+        if names.is_empty() {
             // every folder looks empty in an engine of another version
             self.confirm_engine(&purpose, &folder.path.path).await?;
         }
         Ok((keys, folders))
     }
 
-    /// Returns the names of one page, or `None` when there are no more.
-    async fn page(
-        &self,
-        purpose: &Purpose,
-        folder: &KvPath,
-        after: Option<String>,
-    ) -> Result<Option<Vec<String>>, ProviderError> {
+    /// Returns the names in a folder. A folder that does not exist has none.
+    async fn names(&self, purpose: &Purpose, folder: &KvPath) -> Result<Vec<String>, ProviderError> {
         let policy = folder.metadata_policy(self.locator.version);
-        let page = ListPage {
+        let request = ListFolder {
             folder: policy.trim_end_matches('/').to_owned(),
             list: true,
-            after,
-            limit: PAGE,
         };
-        let (answer, _) = self.send_to_engine(purpose, &folder.path, &page).await?;
+        let (answer, _) = self.send_to_engine(purpose, &folder.path, &request).await?;
         if !answer.is_success() {
             let error = purpose.failed(&answer);
-            // after a full page, it means that there are no more
             return match error.kind {
-                ErrorKind::NotFound => Ok(None),
+                ErrorKind::NotFound => Ok(Vec::new()),
                 _ => Err(error),
             };
         }
-        let Some(names) = answer.names() else {
-            return Err(purpose.malformed(&answer, "is not a list of names"));
-        };
-        if names.len() == PAGE && names.last().is_some_and(|last| last.len() > LONGEST) {
-            let what = format!("ends with a name of more than {LONGEST} bytes");
-            return Err(purpose.malformed(&answer, &what));
-        }
-        Ok(Some(names))
+        answer
+            .names()
+            .ok_or_else(|| purpose.malformed(&answer, "is not a list of names"))
     }
 
     /// The key or folder that a name stands for, or `None` when it cannot be granted.

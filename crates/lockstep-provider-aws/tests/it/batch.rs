@@ -105,7 +105,11 @@ async fn key_that_is_requested_twice_is_sent_once() {
             "CANARY-shop/001"
         ]
     );
-    assert_eq!(aws.count("BatchGetSecretValue"), 2, "one for names and one for ARNs");
+    assert_eq!(
+        aws.count("BatchGetSecretValue"),
+        2,
+        "one for names and one for ARNs"
+    );
 }
 
 #[tokio::test]
