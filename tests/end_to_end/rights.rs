@@ -127,6 +127,29 @@ pub(crate) fn forged_managed_fields(object: &serde_json::Value, more_field: &str
     ]
 }
 
+/// Managed fields with one more entry of lockstep, which has only these fields. Each change makes the
+/// API server keep it besides other entries.
+pub(crate) fn added_entries(
+    object: &serde_json::Value,
+    fields: &serde_json::Value,
+    changes: &[serde_json::Value],
+) -> Vec<serde_json::Value> {
+    let stored = object["metadata"]["managedFields"].as_array().unwrap();
+    let added = |change: &serde_json::Value| {
+        let mut entry = json!({
+            "manager": "lockstep", "operation": "Update", "apiVersion": object["apiVersion"],
+            "time": "2036-01-01T00:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields,
+        });
+        for (field, value) in change.as_object().unwrap() {
+            entry[field] = value.clone();
+        }
+        let mut all = stored.clone();
+        all.push(entry);
+        json!(all)
+    };
+    changes.iter().map(added).collect()
+}
+
 #[tokio::test]
 async fn operator_account_changes_only_its_finalizer() {
     let test = shared_cluster().await.test_namespace("finalizer").await;
@@ -142,15 +165,41 @@ async fn operator_account_changes_only_its_finalizer() {
     is_forbidden(patch(json!({ "metadata": { "labels": { "x": "y" } } })).await);
     is_forbidden(patch(json!({ "metadata": { "annotations": { "lockstep.dev/refresh": "1" } } })).await);
     is_forbidden(patch(json!({ "metadata": { "finalizers": ["example.org/other"] } })).await);
-    patch(json!({ "metadata": { "finalizers": [ours] } }))
-        .await
-        .unwrap();
+    is_forbidden(patch(json!({ "metadata": { "finalizers": [ours] } })).await);
+    let apply = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "a", "finalizers": [ours] },
+    });
+    api.patch(
+        "a",
+        &PatchParams::apply("lockstep-lease"),
+        &Patch::Apply(apply.clone()),
+    )
+    .await
+    .unwrap();
+    is_forbidden(
+        api.patch("a", &PatchParams::apply("lockstep9"), &Patch::Apply(apply))
+            .await,
+    );
     let other = json!({ "metadata": { "finalizers": [ours, "example.org/other"] } });
     test.synced_secrets()
         .patch("a", &PatchParams::default(), &Patch::Merge(other.clone()))
         .await
         .unwrap();
     is_forbidden(patch(json!({ "metadata": { "finalizers": [ours] } })).await);
+    let stored = json!(test.synced_secrets().get("a").await.unwrap());
+    let fields = json!({ "f:metadata": { "f:finalizers": { "v:\"lockstep.dev/revoke-lease\"": {} } } });
+    let changes = [
+        json!({}),
+        json!({ "subresource": "s0" }),
+        json!({ "manager": "lockstep9" }),
+        json!({ "manager": "lockstep-lease" }),
+        json!({ "manager": "lockstep-lease", "subresource": "s0" }),
+        json!({ "manager": "lockstep-lease", "operation": "Apply", "subresource": "s0" }),
+    ];
+    for forged in added_entries(&stored, &fields, &changes) {
+        is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
+    }
     patch(json!({ "metadata": { "finalizers": ["example.org/other"] } }))
         .await
         .unwrap();
@@ -159,9 +208,7 @@ async fn operator_account_changes_only_its_finalizer() {
         is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
         let before = json!(test.synced_secrets().get("a").await.unwrap());
         let through_status = Patch::Merge(json!({ "metadata": { "managedFields": forged } }));
-        let answer = api
-            .patch_status("a", &PatchParams::default(), &through_status)
-            .await;
+        let answer = api.patch_status("a", &as_lockstep(), &through_status).await;
         let after = json!(test.synced_secrets().get("a").await.unwrap());
         assert_eq!(others(&after), others(&before), "{answer:?}");
     }

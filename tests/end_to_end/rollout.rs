@@ -11,7 +11,7 @@ use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
 use crate::{
-    rights::{as_lockstep, forged_managed_fields},
+    rights::{added_entries, as_lockstep, forged_managed_fields},
     shared_cluster::{SharedCluster, TestNamespace, eventually, shared_cluster, text},
 };
 
@@ -683,8 +683,20 @@ async fn operator_account_changes_only_its_workload_annotation() {
         }
     }
     let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
-    for managed_fields in forged_managed_fields(&workloads.get("Deployment", "api").await, "minReadySeconds")
-    {
+    let stored = workloads.get("Deployment", "api").await;
+    let annotations = json!({ "f:annotations": { "f:lockstep.dev/revision.x0": {} } });
+    let fields = json!({ "f:spec": { "f:template": { "f:metadata": annotations } } });
+    let mut all_forged = forged_managed_fields(&stored, "minReadySeconds");
+    all_forged.extend(added_entries(
+        &stored,
+        &fields,
+        &[
+            json!({ "subresource": "s0" }),
+            json!({ "manager": "lockstep9" }),
+            json!({ "manager": "lockstep.x0", "operation": "Apply", "subresource": "s0" }),
+        ],
+    ));
+    for managed_fields in all_forged {
         // alone, and together with what is allowed
         for mut forged in [json!({}), own.clone()] {
             forged["metadata"] = json!({ "managedFields": managed_fields });

@@ -460,6 +460,48 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
             "/spec/template/spec/initContainers",
             json!([{ "name": "i", "image": "example.org/x", "securityContext": { "privileged": true } }]),
         ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "capabilities": { "add": ["ALL"] } }),
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "seccompProfile": { "type": "Unconfined" } }),
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "appArmorProfile": { "type": "Unconfined" } }),
+        ),
+        (
+            "/spec/template/spec/initContainers",
+            json!([{ "name": "i", "image": "example.org/x", "securityContext": { "capabilities": { "add": ["NET_RAW"] } } }]),
+        ),
+        (
+            "/spec/template/spec/securityContext",
+            json!({ "seccompProfile": { "type": "Unconfined" } }),
+        ),
+        (
+            "/spec/template/spec/securityContext",
+            json!({ "appArmorProfile": { "type": "Unconfined" } }),
+        ),
+        (
+            "/spec/template/metadata/annotations",
+            json!({ "container.apparmor.security.beta.kubernetes.io/x": "unconfined" }),
+        ),
+        (
+            "/spec/template/spec/containers/0/ports",
+            json!([{ "containerPort": 80, "hostPort": 80 }]),
+        ),
+        (
+            "/spec/template/spec",
+            json!({
+                "restartPolicy": "Never", "hostUsers": false,
+                "containers": [{ "name": "x", "image": "example.org/x", "securityContext": { "procMount": "Unmasked" } }],
+            }),
+        ),
+        ("/spec/template/spec/nodeName", json!("node")),
+        ("/spec/template/metadata/finalizers", json!(["example.org/x"])),
+        ("/spec/template/spec/terminationGracePeriodSeconds", json!(601)),
     ] {
         let mut job = good.clone();
         let (parent, field) = pointer.rsplit_once('/').unwrap();
@@ -478,7 +520,15 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         api.create(&PostParams::default(), &job).await.map(drop),
         "manualSelector",
     );
-    let job: Job = serde_json::from_value(good).unwrap();
+    let mut restricted = good;
+    let spec = &mut restricted["spec"]["template"]["spec"];
+    spec["terminationGracePeriodSeconds"] = json!(600);
+    spec["hostUsers"] = json!(false);
+    spec["securityContext"] = json!({ "seccompProfile": { "type": "RuntimeDefault" }, "runAsNonRoot": true });
+    spec["containers"][0]["securityContext"] = json!({ "capabilities": { "drop": ["ALL"] } });
+    spec["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
+    spec["volumes"] = json!([{ "name": "scratch", "emptyDir": {} }]);
+    let job: Job = serde_json::from_value(restricted).unwrap();
     api.create(&PostParams::default(), &job).await.unwrap();
     let change = Patch::Merge(json!({ "spec": { "suspend": true } }));
     refused(
