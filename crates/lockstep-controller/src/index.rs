@@ -579,6 +579,11 @@ impl Index {
         is_same && (are_same || key.kind == StoreKind::SecretStore)
     }
 
+    /// Removes the namespaces that are not in a complete list.
+    pub fn retain_namespaces(&mut self, listed: &BTreeSet<String>) {
+        self.namespaces.retain(|name, _| listed.contains(name));
+    }
+
     /// Returns the view of the cluster that a reconcile of this object needs.
     pub fn view_of(&self, key: &ObjectKey, object: &SyncedSecret) -> ClusterView {
         let namespace = self.namespaces.get(key.namespace.as_ref());

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     context::Shared,
     events,
-    index::{CredentialKey, StoreEntry},
+    index::{CredentialKey, Index, ObjectKey, StoreEntry},
     tasks::Tasks,
 };
 
@@ -227,24 +227,47 @@ async fn delete_store(shared: &Shared, key: &StoreKey) {
 pub async fn follow_namespaces(shared: Arc<Shared>, ready: watch::Sender<bool>) {
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(shared.client.clone());
     let mut events = std::pin::pin!(watcher(api, Config::default()).default_backoff());
+    let mut listed = BTreeSet::new();
     while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::InitApply(namespace) | Event::Apply(namespace)) => {
-                let terminating = namespace.metadata.deletion_timestamp.is_some();
-                let labels = namespace.metadata.labels.clone().unwrap_or_default();
-                let woken = shared
-                    .index_mut()
-                    .apply_namespace(&namespace.name_any(), labels, terminating);
-                shared.wake(woken);
-            }
-            Ok(Event::Delete(namespace)) => shared.index_mut().delete_namespace(&namespace.name_any()),
-            Ok(Event::InitDone) => {
-                ready.send_replace(true);
-            }
-            Ok(Event::Init) => {}
-            Err(_) => tracing::warn!(kind = "Namespace", "a watch broke off, and is taken up again"),
+        let Ok(event) = event else {
+            tracing::warn!(kind = "Namespace", "a watch broke off, and is taken up again");
+            continue;
+        };
+        let is_complete = matches!(event, Event::InitDone);
+        let woken = apply_namespace_event(&mut shared.index_mut(), &mut listed, event);
+        shared.wake(woken);
+        if is_complete {
+            ready.send_replace(true);
         }
     }
+}
+
+/// Applies an event of the watch for namespaces. Returns the SyncedSecrets that must be reconciled.
+/// `listed` holds the namespaces of an unfinished list.
+fn apply_namespace_event(
+    index: &mut Index,
+    listed: &mut BTreeSet<String>,
+    event: Event<PartialObjectMeta<Namespace>>,
+) -> BTreeSet<ObjectKey> {
+    match event {
+        Event::Init => listed.clear(),
+        Event::InitApply(namespace) => {
+            listed.insert(namespace.name_any());
+            return apply_namespace(index, namespace);
+        }
+        Event::Apply(namespace) => return apply_namespace(index, namespace),
+        Event::Delete(namespace) => index.delete_namespace(&namespace.name_any()),
+        // Namespaces that were deleted while the watch was interrupted are not listed again.
+        Event::InitDone => index.retain_namespaces(&std::mem::take(listed)),
+    }
+    BTreeSet::new()
+}
+
+fn apply_namespace(index: &mut Index, namespace: PartialObjectMeta<Namespace>) -> BTreeSet<ObjectKey> {
+    let name = namespace.name_any();
+    let terminating = namespace.metadata.deletion_timestamp.is_some();
+    let labels = namespace.metadata.labels.unwrap_or_default();
+    index.apply_namespace(&name, labels, terminating)
 }
 
 /// Watches each Secret or ConfigMap that a store reads credentials from. Each has its own watch, by
@@ -414,5 +437,52 @@ pub async fn follow_secrets(shared: Arc<Shared>, namespace: Option<String>) {
         let key = crate::index::ObjectKey::new(&namespace, owner);
         shared.objects.look(&key, &shared.clock.now());
         shared.wake_quietly(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::PartialObjectMetaExt;
+    use lockstep_api::StoreRef;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn namespace_missing_from_a_new_list_matches_no_selector() {
+        let store: ClusterSecretStore = serde_json::from_value(json!({
+            "metadata": { "name": "shared" },
+            "spec": {
+                "provider": { "file": { "path": "/values" } },
+                "access": [{
+                    "namespaces": { "selector": { "matchLabels": { "team": "shop" } } },
+                    "keys": ["**"],
+                }],
+            },
+        }))
+        .unwrap();
+        let reference = StoreRef {
+            name: "shared".into(),
+            kind: StoreKind::ClusterSecretStore,
+        };
+        let namespace = |name: &str| {
+            let metadata = json!({ "name": name, "labels": { "team": "shop" } });
+            let metadata: kube::core::ObjectMeta = serde_json::from_value(metadata).unwrap();
+            metadata.into_response_partial::<Namespace>()
+        };
+        let mut index = Index::new("lockstep-system");
+        index.apply_store(&key_of(&store), store.entry());
+        let mut listed = BTreeSet::new();
+        let mut granted = |event| {
+            apply_namespace_event(&mut index, &mut listed, event);
+            ["gone", "kept"].map(|name| !index.grant(name, &reference).unwrap().is_empty())
+        };
+        granted(Event::Init);
+        granted(Event::InitApply(namespace("gone")));
+        granted(Event::InitApply(namespace("kept")));
+        assert_eq!(granted(Event::InitDone), [true, true]);
+        granted(Event::Init);
+        assert_eq!(granted(Event::InitApply(namespace("kept"))), [true, true]);
+        assert_eq!(granted(Event::InitDone), [false, true]);
     }
 }

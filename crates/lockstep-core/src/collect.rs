@@ -6,7 +6,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use lockstep_api::{DecodingStrategy, DeletionPolicy, Generate, Reason, Rewrite, SourceStatus, StoreRef};
+use lockstep_api::{
+    DecodingStrategy, DeletionPolicy, Generate, Reason, Rewrite, SourceStatus, StoreRef, crd::TIMES,
+};
 
 use crate::{
     Failure,
@@ -430,7 +432,8 @@ fn sources(input: &Input<'_>, fetched: &Fetched) -> Vec<SourceStatus> {
                 .version
                 .clone()
                 .filter(|version| text::is_backend_name(version, MAX_VERSION)),
-            created_time: secret.created,
+            // so is a time that the API server would reject
+            created_time: secret.created.filter(|created| TIMES.contains(created)),
         })
         .collect();
     sources.extend(generated_source(input, fetched));
@@ -513,6 +516,32 @@ mod tests {
             fresh_for: None,
         };
         (read, Ok(secret))
+    }
+
+    #[test]
+    fn created_time_outside_of_the_status_range_is_left_out() {
+        let entries = serde_json::json!({ "data": [{ "secretKey": "a", "remoteRef": { "key": "a" } }] });
+        for (created, is_kept) in [
+            ("0999-12-31T23:59:59.999999999Z", false),
+            ("1000-01-01T00:00:00Z", true),
+            ("2999-12-31T23:59:59.999999999Z", true),
+            ("3000-01-01T00:00:00Z", false),
+        ] {
+            let created: Timestamp = created.parse().unwrap();
+            let (read, secret) = read_as("a", "v".to_owned());
+            let secret = secret.map(|secret| RemoteSecret {
+                created: Some(created),
+                ..secret
+            });
+            let fetched = Fetched {
+                reads: HashMap::from([(read, secret)]),
+                ..Fetched::default()
+            };
+            let Ok(Outcome::Complete(collected)) = collected(&spec("Retain", &entries), &fetched) else {
+                panic!("a value was read");
+            };
+            assert_eq!(collected.sources[0].created_time, is_kept.then_some(created));
+        }
     }
 
     #[test]

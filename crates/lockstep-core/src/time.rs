@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use lockstep_api::crd::TIMES;
 
 /// Where the current time comes from: the system in the binary, a test's own in tests.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -70,12 +71,14 @@ pub(crate) fn format(time: Option<Timestamp>) -> String {
     time.map(|time| time.to_string()).unwrap_or_default()
 }
 
-/// Adds a duration to a time. Returns the end of time when the sum is beyond it.
+/// Adds a duration to a time. Returns the last time that a status can contain when the sum is
+/// beyond it.
 pub fn later(now: Timestamp, by: Duration) -> Timestamp {
+    let end = *TIMES.end();
     SignedDuration::try_from(by)
         .ok()
         .and_then(|by| now.checked_add(by).ok())
-        .unwrap_or(Timestamp::MAX)
+        .map_or(end, |sum| sum.min(end))
 }
 
 /// The time from `now` until `at`, at least a millisecond.

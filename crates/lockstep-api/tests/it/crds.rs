@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+use lockstep_api::crd::TIMES;
+use regex::Regex;
 use serde_json::Value;
 
 /// Client-side `kubectl apply` keeps the whole object in an annotation, and annotations may have 256 KiB together.
@@ -58,6 +61,52 @@ fn every_field_has_a_description() {
         );
     }
     assert!(missing.is_empty(), "fields without a description: {missing:#?}");
+}
+
+fn times<'a>(schema: &'a Value, path: &str, found: &mut Vec<(String, &'a Value)>) {
+    if schema["format"] == "date-time" {
+        found.push((path.to_owned(), schema));
+    }
+    // also finds the keywords that no CRD uses yet, such as anyOf
+    match schema {
+        Value::Object(inner) => {
+            for (name, inner) in inner {
+                times(inner, &format!("{path}.{name}"), found);
+            }
+        }
+        Value::Array(inner) => inner.iter().for_each(|inner| times(inner, path, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_time_admits_only_times_that_can_be_read() {
+    let written = [*TIMES.start(), *TIMES.end()].map(|time| time.to_string());
+    let others = [
+        "9999-12-31T23:59:59-23:59",
+        "2026-01-01T00:00:00+00:00",
+        "2026-01-01T00:00:00.0000000001Z",
+        "2026-01-01t00:00:00z",
+        "0999-12-31T23:59:59Z",
+        "3000-01-01T00:00:00Z",
+    ];
+    for (kind, schema) in schemas() {
+        let mut found = Vec::new();
+        times(&schema, &kind, &mut found);
+        assert!(!found.is_empty(), "{kind} has times");
+        for (path, schema) in found {
+            let pattern = schema["pattern"].as_str();
+            let pattern = Regex::new(pattern.unwrap_or_else(|| panic!("{path} has no pattern"))).unwrap();
+            for time in &written {
+                assert!(pattern.is_match(time), "{path}: {time}");
+                assert!(schema["maxLength"].as_u64() >= Some(time.len() as u64), "{path}");
+                assert_eq!(time.parse::<Timestamp>().unwrap().to_string(), *time);
+            }
+            for time in others {
+                assert!(!pattern.is_match(time), "{path}: {time}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -121,6 +121,13 @@ fn renewal_extends_the_lease_and_a_shorter_one_is_the_last() {
     let current = after.current.as_ref().unwrap();
     assert_eq!((current.expiration_time, current.end_reason), (at(510), None));
     assert_eq!(lease::mint_at(Some(&after), false), None);
+    let endless = lease::renewed(&before, "a", Duration::MAX, at(210));
+    let expires = endless.current.unwrap().expiration_time;
+    assert_eq!(
+        expires.to_string(),
+        "2999-12-31T23:59:59Z",
+        "a status admits no later time"
+    );
     let rounded = lease::renewed(&before, "a", Duration::from_secs(298), at(210));
     assert_eq!(rounded.current.unwrap().end_reason, None, "seconds are rounded");
     let short = lease::renewed(&before, "a", Duration::from_secs(120), at(210));

@@ -89,6 +89,10 @@ fn facts(field: &Value, is_required: bool) -> String {
     if is_required {
         facts.push("required".to_owned());
     }
+    if is_time(field) {
+        // all times have the same pattern
+        return facts.join("; ");
+    }
     let default = field.get("default").filter(|default| !default.is_object());
     if let Some(default) = default {
         facts.push(format!("default `{}`", text(default)));
@@ -124,11 +128,13 @@ fn type_of(field: &Value) -> String {
     match (name, field.get("items"), field.get("additionalProperties")) {
         ("array", Some(items), _) => format!("list of {}", type_of(items)),
         ("object", _, Some(values)) if values.is_object() => format!("map of {}", type_of(values)),
-        (name, ..) if field.get("format").is_some_and(|format| format == "date-time") => {
-            format!("time ({name}, RFC 3339)")
-        }
+        (name, ..) if is_time(field) => format!("time ({name}, RFC 3339 in UTC)"),
         (name, ..) => name.to_owned(),
     }
+}
+
+fn is_time(field: &Value) -> bool {
+    field.get("format").is_some_and(|format| format == "date-time")
 }
 
 fn array<'a>(schema: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -188,7 +194,7 @@ mod tests {
                 "name": { "type": "string", "maxLength": 63, "description": "name is it.\n\n- `a`: one" },
                 "size": { "type": "array", "items": { "type": "object", "properties": {
                     "kind": { "type": "string", "enum": ["A", "B"], "default": "A" },
-                    "time": { "type": "string", "format": "date-time" },
+                    "time": { "type": "string", "format": "date-time", "pattern": "Z$" },
                 } } },
             },
         });
@@ -209,7 +215,7 @@ mod tests {
         ## `spec.size[]`
 
         - **`kind`** (string; default `A`; one of `A`, `B`)
-        - **`time`** (time (string, RFC 3339))
+        - **`time`** (time (string, RFC 3339 in UTC))
         ");
     }
 
