@@ -314,7 +314,7 @@ async fn folder_is_not_a_value() {
     files.write("shop/database/password", "CANARY");
     let store = files.store("shop").await;
     let error = store.refuse("database", ErrorKind::NotFound).await;
-    assert_eq!(error.message, "key \"database\" is a folder and not a file");
+    assert_eq!(error.message, "key \"database\" is a folder, not a file");
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn pipes_sockets_and_devices_are_rejected_immediately() {
         assert!(
             error
                 .message
-                .ends_with("is a device, pipe or socket and not a file"),
+                .ends_with("is a device, pipe or socket, not a file"),
             "{error}"
         );
     }
