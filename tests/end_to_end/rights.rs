@@ -158,6 +158,8 @@ async fn operator_account_changes_only_its_finalizer() {
         "data": [{ "secretKey": "a", "remoteRef": { "key": test.key("a") } }],
     });
     test.declare("a", spec).await;
+    // The operator's entry for the status is there before others are forged.
+    test.wait_for_reason("a", "Suspended").await;
     let api: Api<lockstep_api::SyncedSecret> = Api::namespaced(as_operator(&test).await, &test.namespace);
     let patch = async |patch: serde_json::Value| api.patch("a", &as_lockstep(), &Patch::Merge(patch)).await;
     let ours = "lockstep.dev/revoke-lease";

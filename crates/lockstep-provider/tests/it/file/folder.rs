@@ -344,9 +344,7 @@ async fn pipes_sockets_and_devices_are_rejected_immediately() {
             .await
             .unwrap();
         assert!(
-            error
-                .message
-                .ends_with("is a device, pipe or socket, not a file"),
+            error.message.ends_with("is a device, pipe or socket, not a file"),
             "{error}"
         );
     }
