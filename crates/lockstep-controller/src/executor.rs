@@ -103,12 +103,10 @@ struct Executor {
 impl Stores for Executor {
     async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
         let key = self.store_key(store);
-        let authorization = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let is_authorized = |index: &Index| index.is_authorized(&authorization, &self.key.namespace, &key);
+        let is_authorized = |index: &Index| {
+            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+            index.is_authorized(&authorization, &self.key.namespace, &key)
+        };
         self.shared.provider_if(&key, is_authorized).await
     }
 }
