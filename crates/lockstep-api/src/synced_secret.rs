@@ -582,7 +582,9 @@ pub struct Target {
     ///
     /// - `Retain`: the Secret is left unchanged.
     /// - `Delete`: the Secret is deleted. With creationPolicy `Merge`, only the
-    ///   keys of this SyncedSecret are removed.
+    ///   keys of this SyncedSecret are removed. The Secret is kept if any value in
+    ///   `status.sources` still exists or cannot be read, for example after a typo
+    ///   in the spec or a change of the grants.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// immutable makes the Secret immutable. To change it, lockstep deletes and

@@ -12,7 +12,6 @@ use lockstep_api::{
 
 use crate::{
     Failure,
-    access::Grant,
     decode::decode,
     plan::{Input, Read},
     property::{self, Document, PropertyError},
@@ -95,7 +94,7 @@ pub struct SealedInput {
 pub enum Outcome {
     /// Every required key has a value.
     Complete(Collected),
-    /// Every remote value is gone, and `deletionPolicy` is `Delete`.
+    /// No remote value was found, and `deletionPolicy` is `Delete`.
     Gone,
 }
 
@@ -111,8 +110,7 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
         Err(failure)
             if failure.is_not_found()
                 && input.spec.target.deletion_policy == DeletionPolicy::Delete
-                && all_gone(input, fetched)
-                && !searches_within_a_grant(input) =>
+                && all_gone(input, fetched) =>
         {
             Ok(Outcome::Gone)
         }
@@ -120,12 +118,10 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
         Ok(collected)
             if collected.sources.is_empty() && collected.sealed.is_empty() && collected.leased.is_none() =>
         {
-            let deletes = input.spec.target.deletion_policy == DeletionPolicy::Delete;
-            match nothing_found(input) {
-                _ if deletes && !searches_within_a_grant(input) => Ok(Outcome::Gone),
-                Some(failure) => Err(failure),
-                None => Ok(Outcome::Complete(collected)),
+            if input.spec.target.deletion_policy == DeletionPolicy::Delete {
+                return Ok(Outcome::Gone);
             }
+            nothing_found(input).map_or(Ok(Outcome::Complete(collected)), Err)
         }
         Ok(collected) => Ok(Outcome::Complete(collected)),
     }
@@ -133,26 +129,10 @@ pub fn collect(input: &Input<'_>, fetched: &Fetched) -> Result<Outcome, Failure>
 
 /// Fails when every entry is a search and none found a value. `Retain` must not empty the Secret.
 fn nothing_found(input: &Input<'_>) -> Option<Failure> {
-    let search = searches(input).next()?;
-    let mut message = format!("{}: no remote value matches", search.store);
-    if input.spec.target.deletion_policy == DeletionPolicy::Delete {
-        message.push_str(" within what the store grants. deletionPolicy: Delete deletes nothing then, because the store may have granted more before");
-    }
+    let mut entries = spec::entries(input.spec).flatten();
+    let search = entries.find(|entry| matches!(entry.source, Source::Search(_)))?;
+    let message = format!("{}: no remote value matches", search.store);
     Some(search.not_found(message))
-}
-
-fn searches<'a>(input: &Input<'a>) -> impl Iterator<Item = Entry<'a>> {
-    let entries = spec::entries(input.spec).flatten();
-    entries.filter(|entry| matches!(entry.source, Source::Search(_)))
-}
-
-/// Whether a search sees only a part of its store. Then an empty result does not show that the values
-/// are gone: the store may grant less than before.
-fn searches_within_a_grant(input: &Input<'_>) -> bool {
-    searches(input).any(|search| {
-        let view = input.stores.get(search.store);
-        view.is_none_or(|view| !matches!(view.grant, Grant::Everything))
-    })
 }
 
 fn all_gone(input: &Input<'_>, fetched: &Fetched) -> bool {

@@ -14,6 +14,7 @@
 mod due;
 mod effect;
 mod facts;
+mod gone;
 mod leases;
 mod memory;
 mod messages;

@@ -141,6 +141,7 @@ impl Run {
         self.confirm(&mut read).await;
         let (outcome, fetched) = self.collect(&inputs, read.fetched).await;
         let Some((collected, fingerprint)) = outcome? else {
+            self.confirm_gone(&plan).await?;
             return Ok(None);
         };
         rotation::check_sources(&inputs.object.spec, &collected.sources)?;

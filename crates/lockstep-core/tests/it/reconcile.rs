@@ -4,9 +4,13 @@
 use std::time::Duration;
 
 use lockstep_api::{
-    ConditionStatus, ConditionType, Reason, RolloutPhase, SyncedSecret, SyncedSecretSpec, annotation,
+    Access, ConditionStatus, ConditionType, Reason, RolloutPhase, SyncedSecret, SyncedSecretSpec, annotation,
 };
-use lockstep_core::{fingerprint::FingerprintKey, lease};
+use lockstep_core::{
+    access::{self, Grant},
+    fingerprint::FingerprintKey,
+    lease,
+};
 use lockstep_testkit::fake_cluster::{Checks, FakeCluster, FakeStore, FakeWorkloads, Fault, KEY, LEASE_PATH};
 use proptest::{prelude::*, test_runner::RngSeed};
 use serde_json::{Value, json};
@@ -20,6 +24,8 @@ use serde_json::{Value, json};
 struct Features {
     /// Whether the store issues a credential, or has a value with versions.
     leases: bool,
+    /// Whether a search finds the value.
+    search: bool,
     rollout: Option<RolloutFeatures>,
     versioned: bool,
     windows: bool,
@@ -40,6 +46,11 @@ impl Features {
     fn spec(&self) -> SyncedSecretSpec {
         let entry = if self.leases {
             json!({ "generate": { "vault": { "path": LEASE_PATH }, "revokeAfter": "20s" } })
+        } else if self.search {
+            json!({
+                "find": { "path": "shop" },
+                "rewrite": [{ "regexp": { "source": "^.*$", "target": "document" } }],
+            })
         } else {
             json!({ "extract": { "key": KEY } })
         };
@@ -51,7 +62,7 @@ impl Features {
             );
         }
         if let Some(rollout) = &self.rollout {
-            rotation.insert("rollout".to_owned(), rollout.spec(self.leases));
+            rotation.insert("rollout".to_owned(), rollout.spec(!self.leases && !self.search));
         }
         let mut spec = json!({
             "secretStoreRef": { "name": "vault" },
@@ -64,6 +75,11 @@ impl Features {
                 "deletionPolicy": if self.delete { "Delete" } else { "Retain" },
             },
         });
+        if self.search {
+            let property = |name| format!("{{{{ (.document | fromJson).{name} }}}}");
+            let data = json!({ "username": property("username"), "password": property("password") });
+            spec["target"]["template"] = json!({ "data": data });
+        }
         if !rotation.is_empty() {
             spec["rotation"] = Value::Object(rotation);
         }
@@ -84,7 +100,7 @@ impl Features {
 }
 
 impl RolloutFeatures {
-    fn spec(&self, leases: bool) -> Value {
+    fn spec(&self, has_versions: bool) -> Value {
         let targets: Vec<_> = (0..self.targets)
             .map(|number| json!({ "kind": "Deployment", "name": format!("t{number}") }))
             .collect();
@@ -93,7 +109,7 @@ impl RolloutFeatures {
             "waves": self.waves,
             "progressDeadline": "60s",
             "minimumInterval": "30s",
-            "onFailure": if self.rollback && !leases { "Rollback" } else { "Hold" },
+            "onFailure": if self.rollback && has_versions { "Rollback" } else { "Hold" },
         });
         if let Some(soak) = self.soak {
             rollout["soak"] = json!(format!("{soak}s"));
@@ -122,6 +138,7 @@ enum Event {
     DeleteValue,
     StoreDown(bool),
     StoreLags(bool),
+    StoreHidesNames(bool),
     DeniesRenewal(bool),
     StatusDown(bool),
     WorkloadsDown(bool),
@@ -163,6 +180,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::DeleteValue),
         2 => any::<bool>().prop_map(Event::StoreDown),
         1 => any::<bool>().prop_map(Event::StoreLags),
+        1 => any::<bool>().prop_map(Event::StoreHidesNames),
         1 => any::<bool>().prop_map(Event::DeniesRenewal),
         1 => any::<bool>().prop_map(Event::StatusDown),
         1 => any::<bool>().prop_map(Event::WorkloadsDown),
@@ -206,6 +224,7 @@ fn features() -> impl Strategy<Value = Features> {
         });
     (
         prop::bool::weighted(0.3),
+        prop::bool::weighted(0.3),
         prop::option::weighted(0.7, rollout),
         any::<bool>(),
         prop::bool::weighted(0.3),
@@ -213,8 +232,9 @@ fn features() -> impl Strategy<Value = Features> {
         prop::bool::weighted(0.3),
     )
         .prop_map(
-            |(leases, rollout, versioned, windows, immutable, delete)| Features {
+            |(leases, search, rollout, versioned, windows, immutable, delete)| Features {
                 leases,
+                search: search && !leases,
                 rollout,
                 versioned,
                 windows,
@@ -293,6 +313,7 @@ impl World {
             Event::DeleteValue => cluster.store.deleted = true,
             Event::StoreDown(down) => cluster.store.down = *down,
             Event::StoreLags(lags) => cluster.store.lags = *lags,
+            Event::StoreHidesNames(hides) => cluster.store.hides_names = *hides,
             Event::DeniesRenewal(denies) => cluster.store.denies_renewal = *denies,
             Event::StatusDown(down) => {
                 self.is_uncertain |= down;
@@ -352,8 +373,22 @@ impl World {
                 }
             }
         }
+        let was_deleted = self.is_source_deleted();
         self.cluster.run(self.operator);
+        let says_deleted = self.is_source_deleted() && !was_deleted;
+        assert!(
+            !says_deleted || self.cluster.store.deleted,
+            "the value exists: {:#?}",
+            self.cluster.status()
+        );
         self.check();
+    }
+
+    /// Whether the status says that the values and the Secret are deleted.
+    fn is_source_deleted(&self) -> bool {
+        let status = self.cluster.status();
+        let ready = status.condition(ConditionType::Ready);
+        ready.is_some_and(|ready| ready.has_reason(Reason::SourceDeleted))
     }
 
     fn check(&self) {
@@ -383,6 +418,7 @@ impl World {
         cluster.fault = None;
         cluster.store.down = false;
         cluster.store.lags = false;
+        cluster.store.hides_names = false;
         cluster.store.denies_renewal = false;
         cluster.status_down = false;
         cluster.watch_lags = false;
@@ -575,6 +611,7 @@ proptest! {
 
 const PLAIN: Features = Features {
     leases: false,
+    search: false,
     rollout: None,
     versioned: false,
     windows: false,
@@ -609,6 +646,51 @@ fn first_sync_sends_one_read_one_write_and_one_status() {
         assert_eq!(count, expected, "{effect}");
     }
     assert_eq!(world.content().as_deref(), Some("v1"));
+}
+
+#[test]
+fn secret_is_kept_while_the_values_of_its_status_exist() {
+    let mut world = World::new(Features {
+        search: true,
+        delete: true,
+        ..PLAIN
+    });
+    world.cluster.run(0);
+    world.play(&Event::StoreHidesNames(true));
+    world.wait(Duration::from_mins(2));
+    let message = |world: &World| {
+        let status = world.cluster.status();
+        status.condition(ConditionType::Ready).unwrap().message.clone()
+    };
+    let expected = "no remote value was found, but Secret \"database\" is kept, because not all values that it was made from are known to be gone: SecretStore/vault still has \"shop/database\"";
+    assert!(message(&world).starts_with(expected), "{}", message(&world));
+    assert!(world.content().is_some());
+    // the store grants less
+    world.play(&Event::StoreHidesNames(false));
+    let access = json!([{ "namespaces": { "names": ["shop"] }, "keys": ["shop/other"] }]);
+    let access: Vec<Access> = serde_json::from_value(access).unwrap();
+    let namespace = access::Namespace {
+        name: "shop",
+        labels: None,
+    };
+    world.cluster.grant = Grant::new(&access, namespace);
+    world.wait(Duration::from_mins(2));
+    let ungranted = "SecretStore/vault does not grant \"shop/database\" any more";
+    assert!(message(&world).contains(ungranted), "{}", message(&world));
+    assert!(world.content().is_some());
+    world.cluster.grant = Grant::Everything;
+    // the spec names a value that does not exist
+    world.cluster.edit_spec(|spec| {
+        let mistyped = json!([{ "extract": { "key": "shop/databse" } }]);
+        spec.data_from = serde_json::from_value(mistyped).unwrap();
+    });
+    world.wait(Duration::from_mins(2));
+    assert!(message(&world).starts_with(expected), "{}", message(&world));
+    assert!(world.content().is_some());
+    world.play(&Event::DeleteValue);
+    world.wait(Duration::from_mins(2));
+    assert!(world.is_source_deleted(), "{}", message(&world));
+    assert!(world.cluster.secrets.all.is_empty());
 }
 
 #[test]

@@ -103,6 +103,8 @@ pub struct FakeCluster {
     pub secrets: FakeSecrets,
     /// The store.
     pub store: FakeStore,
+    /// What the store grants.
+    pub grant: Grant,
     /// The workloads.
     pub workloads: FakeWorkloads,
     /// The next fault.
@@ -133,6 +135,7 @@ impl FakeCluster {
             gone: false,
             secrets: FakeSecrets::default(),
             store: FakeStore::default(),
+            grant: Grant::Everything,
             workloads,
             fault: None,
             watch_lags: false,
@@ -312,7 +315,7 @@ impl FakeCluster {
             .iter()
             .flat_map(|status| lease::stores(status.lease.as_ref()));
         let view = StoreView {
-            grant: Grant::Everything,
+            grant: self.grant.clone(),
             locator: Ok(Arc::new(Verbatim)),
         };
         Facts {

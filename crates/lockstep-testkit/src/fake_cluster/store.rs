@@ -7,11 +7,11 @@ use lockstep_api::{StoreKind, StoreRef};
 use lockstep_core::{
     collect::Fetched,
     events::VersionHint,
-    plan::Plan,
+    plan::{Plan, Read, Search},
     reconcile::{LeaseSupport, SourcesRead, VersionMessage},
     remote::{
-        ErrorKind, IssuanceToken, LeaseHandle, Minted, Operation, ProviderError, RemoteRef, RemoteSecret,
-        SecretValue,
+        ErrorKind, IssuanceToken, LeaseHandle, Location, Locator, Minted, Operation, ProviderError,
+        RemoteRef, RemoteSecret, SecretValue, Verbatim,
     },
 };
 
@@ -58,6 +58,8 @@ pub struct FakeStore {
     pub down: bool,
     /// Whether reads of the current version still return the previous one.
     pub lags: bool,
+    /// Whether searches find nothing, because the store hides the names of its values.
+    pub hides_names: bool,
     /// Whether the store rejects renewals of leases.
     pub denies_renewal: bool,
     /// The unacknowledged messages.
@@ -76,9 +78,11 @@ pub(super) fn no_answer() -> ProviderError {
 /// Returns the result of reads that all get no response.
 pub(super) fn unavailable(plan: &Plan) -> SourcesRead {
     let reads = plan.reads.iter();
+    let searches = plan.searches.iter();
     SourcesRead {
         fetched: Fetched {
             reads: reads.map(|read| (read.clone(), Err(no_answer()))).collect(),
+            found: searches.map(|search| (search.entry, Err(no_answer()))).collect(),
             ..Fetched::default()
         },
         large: false,
@@ -155,12 +159,32 @@ impl FakeStore {
 
     pub(super) fn read_all(&self, plan: &Plan) -> Result<SourcesRead, ProviderError> {
         let mut read = unavailable(plan);
-        if !self.down {
-            for (one, answer) in &mut read.fetched.reads {
-                *answer = self.read(&one.reference);
+        let fetched = &mut read.fetched;
+        for search in &plan.searches {
+            let found = self.search(search);
+            for location in found.iter().flatten() {
+                let found = Read {
+                    store: search.store.clone(),
+                    reference: RemoteRef::current(location.clone()),
+                };
+                fetched.reads.insert(found, Err(no_answer()));
             }
+            fetched.found.insert(search.entry, found);
+        }
+        for (one, answer) in &mut fetched.reads {
+            *answer = self.read(&one.reference);
         }
         Ok(read)
+    }
+
+    fn search(&self, search: &Search) -> Result<Vec<Location>, ProviderError> {
+        self.answers()?;
+        if self.hides_names || self.current().is_none() {
+            return Ok(Vec::new());
+        }
+        let location = Verbatim.locate(KEY, None).map_err(|_| no_answer())?.location;
+        let is_granted = search.grant.allows(&location);
+        Ok(is_granted.then_some(location).into_iter().collect())
     }
 
     pub(super) fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
@@ -168,6 +192,9 @@ impl FakeStore {
             return Err(no_answer());
         }
         let missing = || ProviderError::new(ErrorKind::NotFound, Operation::Read, "no such value");
+        if *reference.key != *KEY {
+            return Err(missing());
+        }
         let number = match &reference.version {
             Some(version) => version.parse::<usize>().map_err(|_| missing())?,
             None if self.deleted => return Err(missing()),

@@ -1,0 +1,100 @@
+//! Confirms that values are gone before the Secret made from them is deleted.
+
+use std::sync::Arc;
+
+use lockstep_api::{Reason, SourceStatus};
+
+use super::{
+    effect::ReadSources,
+    facts::{ClusterView, Facts},
+    run::Run,
+};
+use crate::{
+    Failure,
+    plan::{Plan, Read},
+    remote::{ErrorKind, RemoteRef, Requeue},
+};
+
+impl Run {
+    /// Checks that every value in the status is gone, besides those of the plan, which are known to
+    /// be. A search without results does not show that: the server may hide names from lists, the
+    /// store may grant less than before, or the spec may search elsewhere.
+    pub(super) async fn confirm_gone(&self, plan: &Plan) -> Result<(), Failure> {
+        let Some(status) = self.status.as_deref() else {
+            return Ok(());
+        };
+        let listed = i64::try_from(status.sources.len()).unwrap_or(i64::MAX);
+        if let Some(count) = status.source_count.filter(|count| *count > listed)
+            && !plan.searches.is_empty()
+        {
+            let why = format!("the status lists only {listed} of them, and there were {count}");
+            return Err(kept(&self.facts, why));
+        }
+        let is_planned = |source: &&SourceStatus| {
+            let mut planned = plan.reads.iter();
+            planned.any(|read| read.store == source.store && *read.reference.key == *source.key)
+        };
+        let unplanned = status.sources.iter().filter(|source| !is_planned(source));
+        let reads = unplanned
+            .map(|source| recorded(&self.facts.view, source).map_err(|why| kept(&self.facts, why)))
+            .collect::<Result<Vec<Read>, Failure>>()?;
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let plan = Arc::new(Plan {
+            reads,
+            ..Plan::default()
+        });
+        let request = ReadSources {
+            plan: plan.clone(),
+            large: self.memory.large,
+        };
+        let answers = self.effects.read_sources(request).await;
+        let answers = answers.map_err(|error| Failure::provider("the values", &error))?;
+        for read in &plan.reads {
+            let why = match answers.fetched.reads.get(read) {
+                Some(Err(error)) if error.kind == ErrorKind::NotFound => continue,
+                Some(Err(error)) => format!("key \"{}\": {}: {error}", read.reference.key, read.store),
+                Some(Ok(_)) => format!("{} still has \"{}\"", read.store, read.reference.key),
+                None => format!("{} was not asked for \"{}\"", read.store, read.reference.key),
+            };
+            return Err(kept(&self.facts, why));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the read of the current value of a source in the status, or why it may not be read.
+fn recorded(view: &ClusterView, source: &SourceStatus) -> Result<Read, String> {
+    let SourceStatus { store, key, .. } = source;
+    let Some(store_view) = view.views.get(store) else {
+        return Err(format!(
+            "the spec does not name {store} any more, which had \"{key}\""
+        ));
+    };
+    let locator = store_view
+        .locator
+        .as_ref()
+        .map_err(|error| format!("{store}: {error}"))?;
+    let located = locator.locate(key, None).ok();
+    // a few locations cannot be written as keys
+    let location = located
+        .map(|located| located.location)
+        .filter(|location| **location == **key)
+        .ok_or_else(|| format!("{store} had \"{key}\", which cannot be looked up"))?;
+    if !store_view.grant.allows(&location) {
+        return Err(format!("{store} does not grant \"{key}\" any more"));
+    }
+    Ok(Read {
+        store: store.clone(),
+        reference: RemoteRef::current(location),
+    })
+}
+
+fn kept(facts: &Facts, why: impl std::fmt::Display) -> Failure {
+    let message = format!(
+        "no remote value was found, but Secret \"{}\" is kept, because not all values that it was made from are known to be gone: {why}. Correct the spec, the access or the store, or delete the SyncedSecret",
+        facts.target_name()
+    );
+    Failure::new(Reason::SourceNotFound, message).requeued(Requeue::RefreshInterval)
+}
