@@ -40,6 +40,15 @@ pub(crate) struct ListFolder {
     pub(crate) folder: String,
     #[endpoint(query)]
     pub(crate) list: bool,
+    #[endpoint(query)]
+    pub(crate) limit: u32,
+}
+
+impl ListFolder {
+    /// The limit of a list that must be complete. Without a limit, OpenBao cuts the list at the
+    /// `pagination_limit` of the policy and does not say so. With a higher one, it rejects the
+    /// request.
+    pub(crate) const EVERYTHING: u32 = 1_000_000_000;
 }
 
 /// Creates a token that outlives the one that the request carries, with the same policies.
@@ -178,8 +187,9 @@ mod tests {
         let list = ListFolder {
             folder: "kv/metadata/shop".to_owned(),
             list: true,
+            limit: 7,
         };
         assert_eq!(list.path(), "kv/metadata/shop/");
-        assert_eq!(list.query().unwrap().unwrap(), "list=true");
+        assert_eq!(list.query().unwrap().unwrap(), "list=true&limit=7");
     }
 }

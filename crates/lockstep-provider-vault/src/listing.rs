@@ -223,6 +223,7 @@ impl Vault {
         let request = ListFolder {
             folder: policy.trim_end_matches('/').to_owned(),
             list: true,
+            limit: ListFolder::EVERYTHING,
         };
         let (answer, _) = self.send_to_engine(purpose, &folder.path, &request).await?;
         if !answer.is_success() {

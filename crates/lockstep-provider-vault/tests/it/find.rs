@@ -100,6 +100,26 @@ async fn incomplete_search_fails_with_the_missing_policy_line() {
 }
 
 #[tokio::test]
+async fn search_fails_when_the_policy_limits_the_length_of_lists() {
+    let bao = bao().await;
+    let (mount, _) = stocked(bao).await;
+    for name in ["a", "b", "c"] {
+        put(bao, &mount, name, json!({ "password": "CANARY" })).await;
+    }
+    let policy = unique("limited");
+    let rules = format!("path \"{mount}/metadata/*\" {{ capabilities = [\"list\"] pagination_limit = 2 }}");
+    bao.put_policy(&policy, &rules).await.unwrap();
+    let token = bao.create_token(&[&policy]).await.unwrap();
+    let store = Store::with_token(bao.address(), &mount, &token).await;
+    let error = store.find(FindQuery::default()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error}");
+    // without it, the same policy lists all
+    let rules = rules.replace("pagination_limit = 2", "");
+    bao.put_policy(&policy, &rules).await.unwrap();
+    assert_eq!(store.find(FindQuery::default()).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
 async fn search_has_limits() {
     let proxy = Proxy::start("127.0.0.1:1").await;
     let objects = Objects::default().with("vault", "token", "s.token");
@@ -130,7 +150,7 @@ async fn search_has_limits() {
     let requests = proxy.requests();
     assert_eq!(requests.len() - before, 1);
     let target = &requests.last().unwrap().target;
-    assert!(target.ends_with("?list=true"), "{target}");
+    assert!(target.ends_with("?list=true&limit=1000000000"), "{target}");
 }
 
 #[tokio::test]
