@@ -20,7 +20,7 @@ use lockstep_core::{
     schedule::BatchKey,
     spec::{self, StoreView},
 };
-use lockstep_provider::{EndpointPolicy, Locator, ProviderError, Registry, StoreConfig, StoreKey};
+use lockstep_provider::{EndpointPolicy, Location, Locator, ProviderError, Registry, StoreConfig, StoreKey};
 
 /// Namespace and name of a SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -294,16 +294,54 @@ impl Index {
     }
 
     /// Returns the objects that read, or may find by a search, a value of the store with one of
-    /// these names.
+    /// these names. Objects that are not granted the value are left out: otherwise a search would
+    /// show its namespace when values of others change.
     pub fn readers(&self, store: &StoreKey, names: &[String]) -> BTreeSet<ObjectKey> {
         let keys = names.iter().cloned().map(Interest::Key);
         let searches = self.searches.get(store).into_iter().flatten();
         let concerned = searches.filter(|search| search.is_concerned(names)).cloned();
-        keys.chain(concerned)
+        let mut readers: BTreeSet<_> = keys
+            .chain(concerned)
             .filter_map(|interest| self.by_value.get(&(store.clone(), interest)))
             .flatten()
             .cloned()
-            .collect()
+            .collect();
+        if readers.is_empty() {
+            return readers;
+        }
+        let granted = self.granted_any(store, names);
+        // the objects are sorted by namespace
+        let mut last: Option<(Arc<str>, bool)> = None;
+        readers.retain(|reader| match &last {
+            Some((namespace, is_granted)) if *namespace == reader.namespace => *is_granted,
+            _ => {
+                last.insert((reader.namespace.clone(), granted(&reader.namespace)))
+                    .1
+            }
+        });
+        readers
+    }
+
+    /// Returns whether the store grants a namespace a value with one of these names.
+    fn granted_any<'a>(&'a self, store: &StoreKey, names: &[String]) -> impl Fn(&str) -> bool + 'a {
+        let state = self.stores.get(store);
+        let locate = |name: &String| {
+            let locator = state?.locator.as_ref().ok()?;
+            Some(locator.locate(name, None).ok()?.location)
+        };
+        let locations: Vec<Location> = names.iter().filter_map(locate).collect();
+        move |namespace| match state.map(|state| &state.entry.access) {
+            Some(Some(access)) => access::grants_any(access, self.namespace(namespace), &locations),
+            Some(None) => true,
+            None => false,
+        }
+    }
+
+    fn namespace<'a>(&'a self, name: &'a str) -> Namespace<'a> {
+        Namespace {
+            name,
+            labels: self.namespaces.get(name).map(|state| &*state.labels),
+        }
     }
 
     /// Returns the uid of a SyncedSecret.
@@ -609,11 +647,7 @@ impl Index {
         let Some(access) = &entry.access else {
             return Some(Grant::Everything);
         };
-        let namespace = Namespace {
-            name: namespace,
-            labels: self.namespaces.get(namespace).map(|state| &*state.labels),
-        };
-        Some(Grant::new(access, namespace))
+        Some(Grant::new(access, self.namespace(namespace)))
     }
 
     fn rival(&self, key: &ObjectKey) -> Option<Rival> {

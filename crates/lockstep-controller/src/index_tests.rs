@@ -2,6 +2,7 @@ use lockstep_api::{
     AccessNamespaces, SecretKeyRef, SyncedSecretSpec, VaultProvider, selector::LabelSelector,
     vault::VaultAuth,
 };
+use lockstep_provider::{Credentials, ErrorKind, Operation, Provider, ProviderFactory, Verbatim};
 use serde_json::json;
 
 use super::*;
@@ -271,6 +272,64 @@ fn namespace_labels_affect_only_cluster_stores() {
     assert!(!may(&index));
 }
 
+fn readers(index: &Index, store: &StoreKey, names: &[&str]) -> BTreeSet<ObjectKey> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    index.readers(store, &names)
+}
+
+/// A backend whose keys are locations.
+#[derive(Debug)]
+struct Plain;
+
+#[async_trait::async_trait]
+impl ProviderFactory for Plain {
+    fn name(&self) -> &'static str {
+        "vault"
+    }
+
+    fn locator(&self, _: &StoreProvider) -> Result<Arc<dyn Locator>, ProviderError> {
+        Ok(Arc::new(Verbatim))
+    }
+
+    async fn build(
+        &self,
+        _: &StoreConfig,
+        _: Arc<dyn Credentials>,
+    ) -> Result<Arc<dyn Provider>, ProviderError> {
+        Err(ProviderError::new(
+            ErrorKind::Unsupported,
+            Operation::Configure,
+            "no client",
+        ))
+    }
+}
+
+#[test]
+fn event_wakes_no_search_that_is_not_granted_the_value() {
+    let mut index = Index::new("lockstep-system").with_registry(Registry::default().with(Plain));
+    for (name, path) in [("all", json!(null)), ("below", json!("shop"))] {
+        let mut object = object(name, None, ("prod", StoreKind::ClusterSecretStore), FIRST);
+        let store = json!({ "name": "prod", "kind": "ClusterSecretStore" });
+        let find = json!({ "find": { "path": path, "tags": { "team": "shop" } } });
+        object.spec = serde_json::from_value(json!({ "secretStoreRef": store, "dataFrom": [find] })).unwrap();
+        index.apply_object(&object);
+    }
+    let access: Vec<Access> = serde_json::from_value(json!([
+        { "namespaces": { "names": ["other"] }, "keys": ["**"] },
+        { "namespaces": { "names": ["shop"] }, "keys": ["shop/pub-*"] },
+        { "namespaces": { "selector": { "matchLabels": { "team": "pay" } } }, "keys": ["shop/payments/*"] },
+    ]))
+    .unwrap();
+    index.apply_store(&cluster_store(), entry(1, Some(access)));
+    let readers = |index: &Index, names: &[&str]| readers(index, &cluster_store(), names);
+    assert_eq!(readers(&index, &["shop/pub-a"]), keys(&["all", "below"]));
+    assert_eq!(readers(&index, &["shop/payments/db"]), BTreeSet::new());
+    assert_eq!(readers(&index, &["arn:of", "x"]), BTreeSet::new());
+    let labels = [("team".to_owned(), "pay".to_owned())].into();
+    index.apply_namespace("shop", labels, false);
+    assert_eq!(readers(&index, &["shop/payments/db"]), keys(&["all", "below"]));
+}
+
 #[test]
 fn only_readers_of_a_value_are_found_by_its_names() {
     let mut index = Index::new("lockstep-system");
@@ -290,10 +349,13 @@ fn only_readers_of_a_value_are_found_by_its_names() {
         "finds",
         json!({ "secretStoreRef": store, "dataFrom": [{ "find": { "path": "team" } }] }),
     ));
-    let readers = |index: &Index, names: &[&str]| {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        index.readers(&own_store(), &names)
-    };
+    let readers = |index: &Index, names: &[&str]| readers(index, &own_store(), names);
+    assert_eq!(
+        readers(&index, &["shop/a"]),
+        BTreeSet::new(),
+        "the store does not exist"
+    );
+    index.apply_store(&own_store(), entry(1, None));
     assert_eq!(readers(&index, &["arn:of:shop/a", "shop/a"]), keys(&["a"]));
     assert_eq!(readers(&index, &["shop/a", "shop/b"]), keys(&["a", "extracts"]));
     assert_eq!(readers(&index, &["team/x"]), keys(&["finds"]));

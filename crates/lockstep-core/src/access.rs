@@ -158,6 +158,21 @@ impl Grant {
     }
 }
 
+/// Whether a ClusterSecretStore grants a namespace one of these locations. Only the globs that can
+/// cover one are compiled, so that this can be called for each namespace of each event.
+pub fn grants_any(access: &[Access], namespace: Namespace<'_>, locations: &[Location]) -> bool {
+    let entries = access.iter().filter(|entry| names_namespace(entry, namespace));
+    entries.flat_map(|entry| &entry.keys).any(|glob| {
+        let begin = Pattern::literal(glob);
+        let mut near = locations
+            .iter()
+            .filter(|location| location.starts_with(begin))
+            .peekable();
+        near.peek().is_some()
+            && Pattern::new(glob).is_some_and(|pattern| near.any(|location| pattern.covers(location)))
+    })
+}
+
 /// Whether one of the patterns covers a location.
 fn is_listed(patterns: &[(usize, Pattern)], location: &Location) -> bool {
     patterns.iter().any(|(_, pattern)| pattern.covers(location))
@@ -255,6 +270,32 @@ mod tests {
 
     fn at(key: &str) -> Location {
         Location::new(key).unwrap()
+    }
+
+    #[test]
+    fn any_granted_location_is_found_without_the_other_globs() {
+        let access = [
+            access(&["other"], None, &["**"]),
+            access(&["shop"], None, &["shop/*", "pub/[a-c]?", "bad[", "**/all"]),
+        ];
+        let namespace = Namespace {
+            name: "shop",
+            labels: None,
+        };
+        let grant = Grant::new(&access, namespace);
+        for keys in [
+            &["shop/db"][..],
+            &["shop/a/b"],
+            &["x", "pub/b1"],
+            &["pub/d1"],
+            &["deep/in/all"],
+            &["bad["],
+            &[],
+        ] {
+            let locations: Vec<_> = keys.iter().map(|key| at(key)).collect();
+            let expected = locations.iter().any(|location| grant.allows(location));
+            assert_eq!(grants_any(&access, namespace, &locations), expected, "{keys:?}");
+        }
     }
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -31,12 +31,17 @@ impl Pattern {
             .build()
             .ok()?
             .compile_matcher();
-        let end = text.find(['*', '?', '[', '{', '\\']).unwrap_or(text.len());
         Some(Self {
             text: text.to_owned(),
-            literal: text.get(..end)?.to_owned(),
+            literal: Self::literal(text).to_owned(),
             matcher,
         })
+    }
+
+    /// Returns the prefix of a glob that every location it covers begins with.
+    pub fn literal(glob: &str) -> &str {
+        let end = glob.find(['*', '?', '[', '{', '\\']);
+        end.and_then(|end| glob.get(..end)).unwrap_or(glob)
     }
 
     /// The pattern, as it is written.
