@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use super::{
     effect::{MessageStep, SourcesRead, VersionMessage},
     run::Run,
+    stale::numbers,
 };
 use crate::{
     collect::Fetched,
@@ -70,14 +71,12 @@ impl Run {
         let (Err(_), Some(recorded)) = (answer, recorded.next()) else {
             return Ok(named);
         };
-        let number = |version: Option<&String>| version.and_then(|version| version.parse::<u64>().ok());
-        let numbers = number(recorded.version.as_ref()).zip(number(named.version.as_ref()));
-        let is_newer = numbers.map_or_else(
+        let is_newer = numbers(&named, recorded).map_or_else(
             || {
                 let times = recorded.created_time.zip(named.created);
                 times.is_some_and(|(recorded, named)| named > recorded)
             },
-            |(recorded, named)| named > recorded,
+            |(named, recorded)| named > recorded,
         );
         if is_newer {
             return Ok(named);

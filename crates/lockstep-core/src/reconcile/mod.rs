@@ -25,6 +25,7 @@ mod rollout;
 mod run;
 mod secret;
 mod sources;
+mod stale;
 mod status;
 mod steps;
 mod sync;

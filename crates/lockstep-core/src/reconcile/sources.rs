@@ -139,6 +139,7 @@ impl Run {
         self.memory.large = read.large;
         read.fetched.generated.clone_from(&inputs.generated);
         self.confirm(&mut read).await;
+        self.reject_stale(&read.fetched)?;
         let (outcome, fetched) = self.collect(&inputs, read.fetched).await;
         let Some((collected, fingerprint)) = outcome? else {
             self.confirm_gone(&plan).await?;

@@ -694,6 +694,38 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
 }
 
 #[test]
+fn lagging_store_does_not_roll_a_secret_back() {
+    let mut world = World::new(PLAIN);
+    world.play(&Event::Put(false));
+    world.play(&Event::Pass(90));
+    assert_eq!(world.content().as_deref(), Some("v2"));
+    world.play(&Event::StoreLags(true));
+    world.wait(Duration::from_mins(9));
+    assert_eq!(world.content().as_deref(), Some("v2"));
+    let status = world.cluster.status();
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    let expected = "SecretStore/vault: key \"shop/database\": the store returned version 1, but version 2 was written before";
+    assert!(ready.message.starts_with(expected), "{}", ready.message);
+    world.play(&Event::StoreLags(false));
+    world.wait(Duration::from_mins(6));
+    let status = world.cluster.status();
+    let ready = status.condition(ConditionType::Ready).unwrap();
+    assert_eq!(ready.status, ConditionStatus::True, "{}", ready.message);
+    // a backup was restored
+    world.play(&Event::StoreLags(true));
+    world.wait(Duration::from_mins(16));
+    assert_eq!(world.content().as_deref(), Some("v1"));
+    world.play(&Event::StoreLags(false));
+    world.wait(Duration::from_mins(6));
+    // or someone asks for it
+    world.play(&Event::StoreLags(true));
+    world.wait(Duration::from_mins(2));
+    assert_eq!(world.content().as_deref(), Some("v2"));
+    world.play(&Event::RotateNow(1));
+    assert_eq!(world.content().as_deref(), Some("v1"));
+}
+
+#[test]
 fn message_about_a_deleted_value_restores_nothing() {
     let mut world = World::new(PLAIN);
     for event in [

@@ -206,7 +206,9 @@ impl FakeStore {
         Ok(RemoteSecret {
             value: value(content),
             version: Some(number.to_string()),
-            created: None,
+            created: i64::try_from(number)
+                .ok()
+                .map(|number| after(Timestamp::UNIX_EPOCH, number)),
             fresh_for: None,
         })
     }

@@ -1,0 +1,84 @@
+//! Rejects values that are older than those that were written.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lockstep_api::{SourceStatus, annotation};
+
+use super::run::Run;
+use crate::{
+    Failure,
+    collect::Fetched,
+    plan::Read,
+    remote::{ErrorKind, Part, RemoteSecret},
+    time::later,
+};
+
+/// How long a value with an earlier version than the one in the status is rejected. A server that
+/// lags behind, such as a standby, catches up by then. If an administrator restored a backup, it is
+/// the current value.
+const STALE: Duration = Duration::from_mins(10);
+
+impl Run {
+    /// Rejects current values whose versions are earlier than those in the status. Otherwise a
+    /// server that lags behind would roll the Secret back after a rotation.
+    pub(super) fn reject_stale(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+        let sources = self
+            .status
+            .as_deref()
+            .map(|status| &*status.sources)
+            .unwrap_or_default();
+        let stale = fetched.reads.iter().find_map(|(read, answer)| {
+            let secret = answer.as_ref().ok()?;
+            let recorded = sources.iter().find(|source| is_source(source, read))?;
+            is_older(secret, recorded).then(|| {
+                let version = |version: &Option<String>| version.clone().unwrap_or_default();
+                format!(
+                    "{}: key \"{}\": the store returned version {}, but version {} was written before",
+                    read.store,
+                    read.reference.key,
+                    version(&secret.version),
+                    version(&recorded.version)
+                )
+            })
+        });
+        let Some(stale) = stale else {
+            self.memory.stale_since = None;
+            return Ok(());
+        };
+        let now = self.moment().steady;
+        let until = later(*self.memory.stale_since.get_or_insert(now), STALE);
+        if self.observed().asks_to_rotate() || now >= until {
+            return Ok(());
+        }
+        let message = format!(
+            "{stale}. Maybe a replica lags behind. lockstep writes the earlier version only if the store still returns it after 10 minutes, or with the annotation {}",
+            annotation::ROTATE_NOW
+        );
+        let kind = ErrorKind::Unavailable;
+        Err(Failure::new(kind.reason(), message).requeued(kind.requeue()))
+    }
+}
+
+/// Whether a read of the current value is the one of a source.
+fn is_source(source: &SourceStatus, read: &Read) -> bool {
+    let reference = &read.reference;
+    source.store == read.store
+        && *source.key == *reference.key
+        && reference.version.is_none()
+        && reference.part == Part::Value
+}
+
+/// Whether the version is an earlier one of the same value. A value that was deleted and created
+/// again begins with the first version, but it was created later.
+fn is_older(secret: &RemoteSecret, recorded: &SourceStatus) -> bool {
+    let created: Option<(Timestamp, Timestamp)> = secret.created.zip(recorded.created_time);
+    numbers(secret, recorded).is_some_and(|(read, written)| read < written)
+        && created.is_some_and(|(read, written)| read <= written)
+}
+
+/// Returns the versions of a value and of the source in the status, if both are numbers.
+pub(super) fn numbers(secret: &RemoteSecret, recorded: &SourceStatus) -> Option<(u64, u64)> {
+    let number = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
+    number(&secret.version).zip(number(&recorded.version))
+}
