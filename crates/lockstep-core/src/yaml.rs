@@ -5,14 +5,15 @@
 
 use std::{cell::Cell, fmt};
 
+use granit_parser::{ErrorKind, Event};
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess, VariantAccess as _,
     Visitor,
 };
 
-/// Maximum number of brackets open at once. Parsing time grows with this number times the length of
-/// the text. Brackets within strings count too.
-pub const MAX_OPEN_BRACKETS: usize = 512;
+/// Maximum nesting depth, which is the one of the loader. The time to load a text grows with its
+/// depth times its length.
+pub const MAX_DEPTH: usize = 128;
 /// Maximum number of nodes. An alias counts as the nodes of its anchor.
 pub const MAX_NODES: usize = 50_000;
 /// Up to this length, a text has too few nodes to matter, so they are not counted before it is
@@ -28,8 +29,8 @@ pub enum YamlError {
         /// Line and column, if the parser reports them.
         at: Option<(usize, usize)>,
     },
-    /// More than [`MAX_OPEN_BRACKETS`] brackets are open at once.
-    #[error("more than {MAX_OPEN_BRACKETS} brackets are open at once")]
+    /// It has more than [`MAX_DEPTH`] levels.
+    #[error("it has more than {MAX_DEPTH} levels")]
     TooDeep,
     /// The text exceeds a limit once every alias is expanded.
     #[error("it is too large once its aliases are expanded")]
@@ -50,9 +51,7 @@ pub fn check(text: &str, most_bytes: usize) -> Result<(), YamlError> {
 /// # Errors
 /// See [`check`].
 pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(), YamlError> {
-    if excess_bracket(text).is_some() {
-        return Err(YamlError::TooDeep);
-    }
+    check_depth(text).map_err(|(error, _)| error)?;
     if text.len() > SHORT {
         count_nodes(text, most_nodes)?;
     }
@@ -73,17 +72,36 @@ pub fn check_nodes(text: &str, most_bytes: usize, most_nodes: usize) -> Result<(
     })
 }
 
-/// Returns the offset of the first bracket that exceeds [`MAX_OPEN_BRACKETS`].
-pub fn excess_bracket(text: &str) -> Option<usize> {
-    let mut open = 0_usize;
-    text.bytes().position(|byte| {
-        match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
+/// Checks the nesting depth with a parser that takes the same time for each level.
+///
+/// # Errors
+/// `TooDeep` or `Invalid`, with the number of the line.
+pub fn check_depth(text: &str) -> Result<(), (YamlError, usize)> {
+    let mut depth = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if depth <= MAX_DEPTH {
+        return Ok(());
+    }
+    depth = 0;
+    for event in granit_parser::Parser::new_from_str(text) {
+        let failed = |error: granit_parser::ScanError| {
+            let line = error.marker().line();
+            match error.kind() {
+                // its own limit of brackets is 255
+                ErrorKind::RecursionLimitExceeded => (YamlError::TooDeep, line),
+                _ => (YamlError::Invalid { at: None }, line),
+            }
+        };
+        let (event, span) = event.map_err(failed)?;
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
             _ => {}
         }
-        open > MAX_OPEN_BRACKETS
-    })
+        if depth > MAX_DEPTH {
+            return Err((YamlError::TooDeep, span.start.line()));
+        }
+    }
+    Ok(())
 }
 
 /// Counts the nodes without loading them, because the loader needs a hundred bytes for each.
@@ -258,8 +276,15 @@ mod tests {
     }
 
     #[test]
-    fn deep_brackets_are_rejected_quickly() {
+    fn deep_texts_are_rejected_quickly() {
         let begun = std::time::Instant::now();
+        for hidden in [" [\"]\",\n", " [ #]\n", " {\"}\": a, ? \n"] {
+            let text = format!("a:{}", hidden.repeat(100_000));
+            assert_eq!(check(&text, MOST), Err(YamlError::TooDeep), "{hidden}");
+        }
+        // brackets in strings and comments have no depth
+        let shallow = format!("a: \"{}\" # {}\n", "[".repeat(1000), "{".repeat(1000));
+        assert_eq!(check(&shallow, MOST), Ok(()));
         assert_eq!(check(&"[".repeat(1 << 20), MOST), Err(YamlError::TooDeep));
         assert!(check(&format!("{}{}", "[".repeat(500), "a,".repeat(400_000)), MOST).is_err());
         assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());

@@ -22,7 +22,7 @@ pub(super) fn parse(output: &str) -> Result<BTreeMap<String, String>, TemplateEr
         }
         Err(YamlError::TooDeep) => {
             return Err(TemplateError::whole(
-                "the output has more than 512 brackets open at once, which is the limit.",
+                "the output is a YAML map with more than 128 levels, which is the limit.",
             ));
         }
         Err(YamlError::Invalid { .. }) => return Err(no_map()),

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, fmt};
 
-use lockstep_core::yaml::{MAX_OPEN_BRACKETS, excess_bracket};
+use lockstep_core::yaml::{MAX_DEPTH, YamlError, check_depth};
 use serde::{
     Deserializer,
     de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor},
@@ -191,12 +191,13 @@ fn says_something(line: &str) -> bool {
 }
 
 fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String> {
-    if let Some(at) = excess_bracket(text) {
-        let line = first_line + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-        return Err(format!(
-            "line {line}: nested too deeply: more than {MAX_OPEN_BRACKETS} brackets are open at once"
-        ));
-    }
+    check_depth(text).map_err(|(error, line)| {
+        let line = first_line + line.saturating_sub(1);
+        match error {
+            YamlError::TooDeep => format!("line {line}: nested more than {MAX_DEPTH} levels deep"),
+            _ => format!("line {line}: not YAML"),
+        }
+    })?;
     let seed = Node { budget };
     seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
         .map_err(|error| {

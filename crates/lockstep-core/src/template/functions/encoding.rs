@@ -231,7 +231,7 @@ pub(super) fn from_yaml(arguments: &[Value]) -> Outcome {
         YamlError::TooLarge => {
             "the text is larger than 1 MiB, or has more than 50,000 nodes, once its aliases are expanded"
         }
-        YamlError::TooDeep => "the text has more than 512 brackets open at once",
+        YamlError::TooDeep => "the text has more than 128 levels",
         YamlError::Invalid { .. } => NOT_YAML,
     })?;
     let mut yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).map_err(|_| NOT_YAML)?;

@@ -43,7 +43,7 @@ names is written untouched.
 | values that the arguments of one action, and that variables and open blocks hold at the same time | 16 MiB each |
 | the parts of one value, such as the elements of a list | about 50,000, and 4 MiB together |
 | YAML that is read, by `fromYaml` and `templateFrom`, with each alias counted as what it stands for | 1 MiB, 50,000 nodes |
-| brackets that are open at once in YAML, those in texts included | 512 |
+| levels of YAML | 128 |
 | time | 1 s, checked before each call of a function, in loops, and between two matches of a regular expression |
 | time of all templates of a Secret together | 2 s, checked before each template |
 | a compiled regular expression | 1 MiB |
