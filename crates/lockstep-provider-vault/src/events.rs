@@ -30,7 +30,9 @@ use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error:
 /// Events of key/value engines of both versions.
 const TYPES: &str = "kv*";
 /// Maximum length of a message that does not break the connection, in bytes.
-const LONGEST_MESSAGE: usize = 256 << 10;
+const LONGEST_MESSAGE: usize = 32 << 10;
+/// Size of the read buffer of a connection, in bytes.
+const READ_BUFFER: usize = 8 << 10;
 /// Maximum length of an event that is parsed, in bytes. Events contain paths and numbers.
 const LONGEST: usize = 16 << 10;
 /// Maximum length of the path of an event, in bytes. No key is longer.
@@ -147,6 +149,7 @@ impl Subscription {
         match self.server.connect(&subscribe).await? {
             Connection::Open(connection) => {
                 let config = WebSocketConfig::default()
+                    .read_buffer_size(READ_BUFFER)
                     .max_message_size(Some(LONGEST_MESSAGE))
                     .max_frame_size(Some(LONGEST_MESSAGE));
                 let frames = WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await;
