@@ -214,15 +214,17 @@ impl Run {
         }
     }
 
-    /// Deletes a recorded Secret by its uid, or by its name if it was recorded before it was
-    /// written.
+    /// Deletes a recorded Secret by its uid. The Secret of a revision is recorded before it is
+    /// written; it is deleted by its name, which no other SyncedSecret uses.
     pub(super) async fn delete_recorded(&self, recorded: &TargetStatus) -> Result<(), WriteError> {
         if recorded.merged {
             return Ok(());
         }
         match SecretIdentity::recorded(recorded) {
             Some(identity) => self.delete_secret(&recorded.name, identity).await,
-            None => self.delete_intended(&recorded.name).await,
+            None if recorded.versioned => self.delete_intended(&recorded.name).await,
+            // a Secret of this name may be older: one that an earlier SyncedSecret left, for example
+            None => Ok(()),
         }
     }
 

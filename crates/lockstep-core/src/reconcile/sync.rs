@@ -299,25 +299,30 @@ impl Run {
             .cloned()
             .collect();
         let is_noted = earlier.iter().any(|earlier| earlier.name == secret.name);
+        let merges = secret.creation_policy == CreationPolicy::Merge;
         if versioned {
             secret.name = references::name(&secret.name, &revision.name);
             secret.immutable = true;
             self.record_version(&secret.name, &revision.name).await?;
-        } else if !is_noted && self.known_target().is_some() {
-            // otherwise it would not be recorded if the process stopped or could not delete the
-            // earlier Secret
-            let renamed = TargetStatus {
+        } else if merges && !is_noted && self.known_target().is_some() {
+            // otherwise the keys would stay in this Secret if the process stopped before it is
+            // recorded
+            let merged = TargetStatus {
                 name: secret.name.clone(),
-                merged: secret.creation_policy == CreationPolicy::Merge,
+                merged: true,
                 ..TargetStatus::default()
             };
-            self.record_target(renamed).await?;
+            self.record_target(merged).await?;
         }
         let target = self.write(secret, reading.fingerprint, revision).await?;
         // versioned Secrets, which targets may refer to, are pruned with the history
         for old in earlier {
-            if old.name != target.name && !old.versioned && !versioned {
-                self.remove_renamed(&old).await?;
+            if old.name == target.name || old.versioned || versioned {
+                continue;
+            }
+            if let Err(failure) = self.remove_renamed(&old).await {
+                self.record_target(target).await?;
+                return Err(failure);
             }
         }
         Ok(Synced::in_sync(target, reading.collected.sources, back))
