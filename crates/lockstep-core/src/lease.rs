@@ -294,10 +294,11 @@ pub fn check_accessor(accessor: &str) -> Result<(), Failure> {
     check_given("accessor", accessor, MAX_ACCESSOR)
 }
 
-/// Checks the id of a lease of a credential that was issued at `path`. Ids are shown, so a server could publish a credential as one.
+/// Checks the id of the lease of a credential that was issued at `path`. Ids are shown, so a server
+/// could publish a credential as one.
 ///
 /// # Errors
-/// When it is not the path, a slash, and up to 64 letters, digits, dots and dashes.
+/// When the id is not the path, a slash, and 1 to 64 letters, digits, dots and dashes.
 pub fn check_id(id: &str, path: &str) -> Result<(), Failure> {
     let name = id.strip_prefix(path).and_then(|rest| rest.strip_prefix('/'));
     let is_name = |name: &str| {
@@ -428,7 +429,7 @@ pub fn next(
             let at = on_the_wall(renew_at(lease), ahead);
             (at, Action::Renew(lease.accessor.clone()))
         });
-    // of actions due at the same time, a revocation goes first
+    // if several actions are due at the same time, a revocation is first
     intent
         .chain(revocations)
         .chain(renewals)
@@ -664,7 +665,7 @@ pub fn written(
         next.old.extend(next.minted.take());
         next.old.extend(next.current.take());
     }
-    // nothing was written while a credential is in doubt
+    // while a minted credential exists, it is unknown whether the old ones were replaced
     if next.minted.is_none() {
         for old in next.old.iter_mut().filter(|old| old.replaced_time.is_none()) {
             old.replaced_time = Some(to_seconds(now));

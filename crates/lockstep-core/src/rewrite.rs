@@ -17,8 +17,9 @@ use crate::{
 /// Maximum length of a key between the steps, in bytes. The limit of Kubernetes is checked later.
 const MAX_KEY: usize = 4096;
 
-/// The error of a step of `rewrite`. It names the step and counts keys. It contains no value, and no key that the spec
-/// does not name: keys are properties of remote values, whose names can be secrets, too.
+/// The error of a step of `rewrite`. It names the step and counts keys. It contains no value, and
+/// no key that the spec does not name, because keys can be properties of remote values, whose names
+/// can be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rewrite[{step}]: {message}")]
 pub struct RewriteError {

@@ -578,7 +578,7 @@ fn hint_makes_one_sync_due_at_once() {
         Step::Idle(_)
     ));
 
-    // also while a retry is waited for: what the hint tells may be what was missing
+    // also during the delay of a retry, because the hint may be about the missing value
     let failure = Failure::new(Reason::SourceNotFound, "gone");
     memory.failed(&object, &failure, now());
     memory.hinted = true;

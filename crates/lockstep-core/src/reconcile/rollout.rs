@@ -219,7 +219,7 @@ impl Run {
                 self.memory.next_probe = Some(self.moment().wall);
                 false
             }
-            // the next step asks again
+            // the next step probes again
             Err(_) => false,
         }
     }

@@ -324,7 +324,7 @@ impl Run {
     }
 }
 
-/// What decides, besides the status, whether a change may be written.
+/// Decides, together with the status, whether a change may be written.
 struct Gate {
     windows: Windows,
     drifted: bool,

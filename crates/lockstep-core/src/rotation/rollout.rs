@@ -52,7 +52,7 @@ const SLOW_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 /// Interval between observations right after a restart. A tenth of the time since the restart is
 /// added.
 const QUICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-/// Stands for every target while the status does not list them yet.
+/// Represents every target while the status does not list them yet.
 const ANY: &str = "*";
 /// Maximum number of targets of a rollout.
 pub const MAX_TARGETS: usize = 256;

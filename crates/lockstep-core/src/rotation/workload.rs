@@ -129,8 +129,8 @@ pub fn revision_annotation(secret: &str) -> String {
     format!("{}{}", annotation::REVISION, short(secret))
 }
 
-/// The field manager that moves references to versioned Secrets. All Secrets share it: the API server
-/// keeps few managers of updates.
+/// The field manager that moves references to versioned Secrets. All Secrets share it, because the
+/// API server keeps few managers of updates.
 pub const MOVER: &str = annotation::MANAGER;
 
 /// Returns the field manager that owns only this annotation. Each Secret has its own, because an
