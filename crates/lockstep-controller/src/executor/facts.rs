@@ -54,8 +54,8 @@ impl Executor {
     }
 
     /// Releases messages that cannot trigger a sync of this object.
-    pub(super) fn release_unheeded_messages(&self) {
-        if !self.shared.events.concern(&self.key) {
+    pub(super) fn release_ignored_messages(&self) {
+        if !self.shared.events.concerns(&self.key) {
             return;
         }
         let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
