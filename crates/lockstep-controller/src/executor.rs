@@ -59,7 +59,7 @@ pub async fn run_reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Op
     if step.is_urgent() {
         executor.priority = Priority::High;
     }
-    executor.asks_stores = step.asks_stores();
+    executor.uses_stores = step.uses_stores();
     let slots = executor.shared.lanes.lane(executor.lane());
     let _slot = slots
         .acquire_batched(executor.priority, executor.batch_key())
@@ -90,7 +90,7 @@ struct Executor {
     shared: Arc<Shared>,
     priority: Priority,
     /// Whether it waited in the lane of the stores and may send requests to them.
-    asks_stores: bool,
+    uses_stores: bool,
     /// Counts the bytes that it read, and holds its slot for large values.
     meter: Meter,
     /// Whether others wait for its lane, and so for the same store.
@@ -121,7 +121,7 @@ impl Executor {
             object,
             shared,
             priority: Priority::Low,
-            asks_stores: true,
+            uses_stores: true,
             backlog: Backlog::default(),
             authorization: Mutex::default(),
         }
@@ -329,7 +329,7 @@ impl Executor {
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {
-        if !self.asks_stores {
+        if !self.uses_stores {
             return BTreeSet::new();
         }
         let stores = spec::store_refs(&self.object.spec);

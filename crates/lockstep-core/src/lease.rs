@@ -291,7 +291,7 @@ const MAX_ID_NAME: usize = 64;
 /// # Errors
 /// When it is too long, or not printable ASCII without spaces.
 pub fn check_accessor(accessor: &str) -> Result<(), Failure> {
-    check_given("accessor", accessor, MAX_ACCESSOR)
+    check_backend_name("accessor", accessor, MAX_ACCESSOR)
 }
 
 /// Checks the id of the lease of a credential that was issued at `path`. Ids are shown, so a server
@@ -314,7 +314,7 @@ pub fn check_id(id: &str, path: &str) -> Result<(), Failure> {
     Err(Failure::new(Reason::Malformed, message).requeued(Requeue::LongBackoff))
 }
 
-fn check_given(what: &str, name: &str, longest: usize) -> Result<(), Failure> {
+fn check_backend_name(what: &str, name: &str, longest: usize) -> Result<(), Failure> {
     if text::is_backend_name(name, longest) {
         return Ok(());
     }
@@ -439,7 +439,7 @@ pub fn next(
 
 /// Whether it is unknown if the Secret contains a credential that an earlier process issued. Then
 /// the Secret may differ from the status, and another credential is issued.
-pub fn in_doubt(status: Option<&LeaseStatus>) -> bool {
+pub fn has_uncertain_credential(status: Option<&LeaseStatus>) -> bool {
     status.is_some_and(|status| status.minted.is_some()) || may_have_written(status)
 }
 
@@ -453,7 +453,7 @@ pub(crate) fn may_have_written(status: Option<&LeaseStatus>) -> bool {
 /// one lives on. `waits` means that a change waits for a window or a rollout: then the new
 /// credential is due with that change, or shortly before the current one ends.
 pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, Cause)> {
-    if in_doubt(status) {
+    if has_uncertain_credential(status) {
         return (!waits).then_some((Timestamp::MIN, Cause::Unknown));
     }
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
@@ -483,7 +483,7 @@ pub fn cause(
         }
         return ending(minted, now);
     }
-    if in_doubt(status) {
+    if has_uncertain_credential(status) {
         return Some(Cause::Unknown);
     }
     let Some(current) = status.and_then(|status| status.current.as_ref()) else {
@@ -519,7 +519,7 @@ fn replaceable_at(lease: &Lease) -> Timestamp {
 }
 
 /// Returns why a credential that ends is not replaced before it expires, if that is so.
-pub fn gap(lease: &Lease) -> Option<String> {
+pub fn explain_gap(lease: &Lease) -> Option<String> {
     let at = replaceable_at(lease);
     let expires_first = lease.end_reason.is_some() && lease.expiration_time < at;
     expires_first.then(|| {
@@ -538,7 +538,7 @@ fn last_call(lease: &Lease) -> Timestamp {
 
 /// Whether a new credential cannot wait for a window or a rollout, because the current one is about
 /// to end.
-pub fn cannot_wait(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
+pub fn is_replacement_urgent(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     let current = status.and_then(|status| status.current.as_ref());
     current.is_some_and(|current| current.end_reason.is_some() && now >= last_call(current))
 }

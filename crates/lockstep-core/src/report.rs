@@ -125,9 +125,9 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
             back,
             waits,
         } => draft.synced(target, sources, back, waits),
-        Outcome::Waits(pending) => draft.waits(pending),
+        Outcome::Waits(pending) => draft.pending(pending),
         Outcome::Unchanged => draft.keep_conditions(),
-        Outcome::Intends(target) => draft.intends(target),
+        Outcome::Intends(target) => draft.intended(target),
         Outcome::Cleared(names) => draft.cleared(&names),
         Outcome::Stepped(rotation) => draft.stepped(rotation),
         Outcome::Leased(leases) => draft.leased(leases),
@@ -250,9 +250,9 @@ impl<'a> Draft<'a> {
     }
 
     /// A change is pending, and the Secret was left unchanged.
-    fn waits(&mut self, pending: RotationStatus) {
+    fn pending(&mut self, pending: RotationStatus) {
         self.handled();
-        let message = format!("{}. A newer value is pending", keeps(self.subject));
+        let message = format!("{}. A newer value is pending", describe_secret(self.subject));
         self.set_ready(Reason::Synced, &message);
         self.status.rotation = Some(pending);
     }
@@ -263,7 +263,7 @@ impl<'a> Draft<'a> {
     }
 
     /// A Secret is about to be written, or is not yet immutable.
-    fn intends(&mut self, target: TargetStatus) {
+    fn intended(&mut self, target: TargetStatus) {
         self.keep_conditions();
         let versions = &mut self.status.versions;
         versions.retain(|known| known.name != target.name);
@@ -294,7 +294,7 @@ impl<'a> Draft<'a> {
     fn failed(&mut self, failure: &Failure) {
         self.handled();
         let said = failure.message.trim_end_matches('.');
-        let message = bounded(format!("{said}. {}", keeps(self.subject)));
+        let message = bounded(format!("{said}. {}", describe_secret(self.subject)));
         self.set(
             ConditionType::Ready,
             ConditionStatus::False,
@@ -335,7 +335,7 @@ impl<'a> Draft<'a> {
         } else {
             ConditionStatus::False
         };
-        let message = format!("suspend is set. {}", keeps(self.subject));
+        let message = format!("suspend is set. {}", describe_secret(self.subject));
         self.set(ConditionType::Ready, ready, Reason::Suspended, &message);
         handled_rotate_now(&mut self.status, self.subject);
     }
@@ -343,7 +343,7 @@ impl<'a> Draft<'a> {
     /// Nothing was done, because of `refreshPolicy: CreatedOnce`.
     fn created_once(&mut self) {
         self.handled();
-        let message = format!("refreshPolicy: CreatedOnce. {}", keeps(self.subject));
+        let message = format!("refreshPolicy: CreatedOnce. {}", describe_secret(self.subject));
         self.set_ready(Reason::Synced, &message);
         handled_rotate_now(&mut self.status, self.subject);
     }
@@ -561,7 +561,7 @@ fn condition(
     }
 }
 
-fn keeps(subject: &Subject<'_>) -> String {
+fn describe_secret(subject: &Subject<'_>) -> String {
     match subject.old.and_then(|old| old.target.as_ref()) {
         Some(target) if subject.drifted => {
             format!("Secret \"{}\" differs from what lockstep wrote", target.name)

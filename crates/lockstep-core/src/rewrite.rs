@@ -67,7 +67,7 @@ fn apply(
         let which = one_of(entries.len());
         return rename(entries, |key| {
             budget
-                .ask()
+                .check()
                 .and_then(|()| template::render_key(&transform.template, key))
                 .map_err(|error| format!("transform.template for {which}: {error}"))
         });
@@ -91,9 +91,9 @@ fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
 fn replaced(pattern: &Regex, key: &str, target: &str, budget: Budget) -> Result<String, TemplateError> {
     let mut renamed = String::new();
     let mut end = 0;
-    budget.ask()?;
+    budget.check()?;
     for captures in pattern.captures_iter(key) {
-        budget.ask()?;
+        budget.check()?;
         let Some(found) = captures.get(0) else { continue };
         renamed.push_str(&key[end..found.start()]);
         captures.expand(target, &mut renamed);

@@ -60,7 +60,7 @@ impl Executor {
         }
         let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
             let status = tracked.status(&self.object);
-            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_events()
+            tracked.is_stale(&self.object) || self.observed(status.as_deref()).reacts_to_events()
         });
         if !heeds {
             self.shared.events.settle(&self.key);
@@ -103,7 +103,7 @@ impl Executor {
             account: shared.account.kubectl_option(),
             key: shared.key.clone(),
             settings: shared.settings,
-            asks_stores: self.asks_stores,
+            uses_stores: self.uses_stores,
         })
     }
 }

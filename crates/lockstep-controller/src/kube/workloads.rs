@@ -276,7 +276,7 @@ impl Workloads {
         let uid = &seen.uid;
         self.prove(client, namespace, target, uid, now).await?;
         if secret.versioned {
-            let steps = versions::moves(seen, &secret.name, revision);
+            let steps = versions::reference_patch(seen, &secret.name, revision);
             bounded(move_references(client, namespace, target, &steps))
                 .await
                 .map_err(|error| match &error {

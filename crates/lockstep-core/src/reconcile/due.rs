@@ -86,7 +86,7 @@ impl Step {
 
     /// Whether a reconcile with this step may send requests to stores, and so waits for its turn
     /// there. Rollout steps do not, so they continue while a store hangs.
-    pub fn asks_stores(&self) -> bool {
+    pub fn uses_stores(&self) -> bool {
         *self != Self::RollOut
     }
 
@@ -401,7 +401,8 @@ fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Optio
     }
     observed.spec.rotation.as_ref()?.rollout.as_ref()?;
     let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
-    let moves = rollout::wants_targets(rollout, observed.generation) || !rollout::looks(rollout).is_empty();
+    let moves = rollout::wants_targets(rollout, observed.generation)
+        || !rollout::targets_to_observe(rollout).is_empty();
     moves.then(|| memory.next_observation.unwrap_or(now))
 }
 

@@ -82,7 +82,7 @@ impl Placed {
                 drift_probe_interval: Duration::ZERO,
                 process_seed: 0,
             },
-            asks_stores: true,
+            uses_stores: true,
         }
     }
 

@@ -244,7 +244,7 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                 let refusal = lease.refusal_message.as_ref();
                 let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
                 let next =
-                    lease::gap(lease).unwrap_or_else(|| "will be replaced before then".to_owned());
+                    lease::explain_gap(lease).unwrap_or_else(|| "will be replaced before then".to_owned());
                 format!("{why}{refusal}, {next}")
             }
         };

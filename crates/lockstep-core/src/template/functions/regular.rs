@@ -60,7 +60,7 @@ pub(super) fn replace_all(arguments: &[Value]) -> Outcome {
         result.push_str(&whole[end..found.start()]);
         captures.expand(&replacement, &mut result);
         end = found.end();
-        may_go_on(&result)?;
+        check_limits(&result)?;
     }
     result.push_str(&whole[end..]);
     bounded(result)
@@ -77,13 +77,13 @@ fn replaced_literally(pattern: &Value, whole: &str, replacement: &str) -> Outcom
         result.push_str(&whole[end..found.start()]);
         result.push_str(replacement);
         end = found.end();
-        may_go_on(&result)?;
+        check_limits(&result)?;
     }
     result.push_str(&whole[end..]);
     bounded(result)
 }
 
-fn may_go_on(result: &str) -> Result<(), &'static str> {
+fn check_limits(result: &str) -> Result<(), &'static str> {
     if result.len() > MAX_VALUE {
         return Err(TOO_LARGE);
     }
