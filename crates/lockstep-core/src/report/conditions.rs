@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use lockstep_api::{
-    Condition, ConditionStatus, ConditionType, Lease, Reason, RolloutPhase, SyncedSecretStatus, WaitsFor,
-    annotation,
+    Condition, ConditionStatus, ConditionType, Lease, LeaseStatus, Reason, RolloutPhase, RotationStatus,
+    SourceStatus, SyncedSecretStatus, WaitsFor, annotation,
 };
 
 use super::{input::Subject, messages::bounded};
@@ -53,8 +53,11 @@ pub(super) fn lasting(old: &SyncedSecretStatus) -> Vec<Condition> {
     old.conditions.iter().filter(lasts).cloned().collect()
 }
 
+/// A condition without its times.
+type Derived = (ConditionType, ConditionStatus, Reason, String);
+
 /// Adds the conditions that follow from the rest of the status.
-pub(super) fn add_rotation(
+pub(super) fn add_derived(
     status: &mut SyncedSecretStatus,
     old: &[Condition],
     subject: &Subject<'_>,
@@ -62,89 +65,120 @@ pub(super) fn add_rotation(
 ) {
     let ready = status.condition(ConditionType::Ready);
     let ready = ready.is_some_and(|ready| ready.status == ConditionStatus::True);
-    let rotation = status.rotation.clone();
-    let sources = status.sources.clone();
-    let leases = status.lease.clone();
-    let mut add = |kind, holds, reason, message| {
-        let message = bounded(message);
-        let one = condition(old, kind, holds, reason, &message, subject.generation, now);
-        status.conditions.push(one);
+    let rotation = status.rotation.as_ref();
+    let derived = rollout(rotation, ready)
+        .into_iter()
+        .chain(pending(rotation))
+        .chain(overdue(&status.sources, subject, now))
+        .chain(unrevoked(status.lease.as_ref()));
+    let derived: Vec<_> = derived
+        .map(|(kind, holds, reason, message)| {
+            let message = bounded(message);
+            condition(old, kind, holds, reason, &message, subject.generation, now)
+        })
+        .collect();
+    status.conditions.extend(derived);
+}
+
+/// Returns the conditions about a rollout. GitOps tools read `Reconciling` and `Stalled`: in
+/// progress, or waiting for someone.
+fn rollout(rotation: Option<&RotationStatus>, ready: bool) -> Vec<Derived> {
+    let Some((phase, reason, message)) = rotation::progress(rotation) else {
+        return Vec::new();
     };
-    if let Some((phase, reason, message)) = rotation::progress(rotation.as_ref()) {
-        let holds = if phase == RolloutPhase::Complete {
-            ConditionStatus::True
-        } else {
-            ConditionStatus::False
-        };
-        // GitOps tools read these: in progress, waiting for someone, or done
-        let kind = if phase.is_moving() {
-            ConditionType::Reconciling
-        } else {
-            ConditionType::Stalled
-        };
-        if ready && phase != RolloutPhase::Complete {
-            add(kind, ConditionStatus::True, reason, message.clone());
-        }
-        add(ConditionType::RolloutComplete, holds, reason, message);
+    let holds = if phase == RolloutPhase::Complete {
+        ConditionStatus::True
+    } else {
+        ConditionStatus::False
+    };
+    let kind = if phase.is_moving() {
+        ConditionType::Reconciling
+    } else {
+        ConditionType::Stalled
+    };
+    let mut conditions = Vec::new();
+    if ready && phase != RolloutPhase::Complete {
+        conditions.push((kind, ConditionStatus::True, reason, message.clone()));
     }
-    let mut add = |kind, reason, message| add(kind, ConditionStatus::True, reason, message);
-    let pending = rotation
-        .as_ref()
-        .filter(|rotation| rotation.pending_revision.is_some());
-    if let Some(pending) = pending {
-        let since = time::format(pending.noticed_time);
-        let revision = pending.pending_revision.as_deref().unwrap_or_default();
-        let (reason, until) = match (pending.waits_for, pending.next_window_time) {
-            (Some(WaitsFor::Rollout), _) => (
-                Reason::RolloutUnderWay,
-                "the rollout of an earlier revision is in progress".to_owned(),
+    conditions.push((ConditionType::RolloutComplete, holds, reason, message));
+    conditions
+}
+
+/// Returns the condition about a revision that may not be written yet.
+fn pending(rotation: Option<&RotationStatus>) -> Option<Derived> {
+    let pending = rotation?;
+    let revision = pending.pending_revision.as_deref()?;
+    let since = time::format(pending.noticed_time);
+    let (reason, until) = match (pending.waits_for, pending.next_window_time) {
+        (Some(WaitsFor::Rollout), _) => (
+            Reason::RolloutUnderWay,
+            "the rollout of an earlier revision is in progress".to_owned(),
+        ),
+        (Some(WaitsFor::Interval), next) => (
+            Reason::TooSoon,
+            format!(
+                "the last rollout started less than minimumInterval ago, and the next can start at {}",
+                time::format(next)
             ),
-            (Some(WaitsFor::Interval), next) => (
-                Reason::TooSoon,
-                format!(
-                    "the last rollout started less than minimumInterval ago, and the next can start at {}",
-                    time::format(next)
-                ),
-            ),
-            (_, None) => (Reason::WindowClosed, "no window opens again".to_owned()),
-            (_, Some(next)) => (Reason::WindowClosed, format!("the next window opens at {next}")),
-        };
+        ),
+        (_, None) => (Reason::WindowClosed, "no window opens again".to_owned()),
+        (_, Some(next)) => (Reason::WindowClosed, format!("the next window opens at {next}")),
+    };
+    let message = format!(
+        "Revision {revision} is pending since {since}; {until}. To write it now, set the annotation {} of the SyncedSecret to a new value",
+        annotation::ROTATE_NOW
+    );
+    Some((
+        ConditionType::RotationPending,
+        ConditionStatus::True,
+        reason,
+        message,
+    ))
+}
+
+/// Returns the condition about a source that is older than `maxAge`.
+fn overdue(sources: &[SourceStatus], subject: &Subject<'_>, now: Timestamp) -> Option<Derived> {
+    let (source, _) = rotation::overdue_at(subject.rotation, sources).filter(|(_, at)| *at <= now)?;
+    let max_age = subject.rotation.and_then(|rotation| rotation.max_age);
+    let message = format!(
+        "key \"{}\" in {}: its version of {} is older than maxAge {}. Rotate it at the source",
+        source.key,
+        source.store,
+        time::format(source.created_time),
+        max_age.map(|max_age| max_age.to_string()).unwrap_or_default(),
+    );
+    Some((
+        ConditionType::RotationOverdue,
+        ConditionStatus::True,
+        Reason::SourceTooOld,
+        message,
+    ))
+}
+
+/// Returns the condition about a lease that is left to expire.
+fn unrevoked(leases: Option<&LeaseStatus>) -> Option<Derived> {
+    let (lease, why) = lease::unrevoked(leases)?;
+    let Lease {
+        path,
+        store,
+        expiration_time: expires,
+        ..
+    } = lease;
+    let (reason, message) = if lease::is_disowned(lease) {
         let message = format!(
-            "Revision {revision} is pending since {since}; {until}. To write it now, set the annotation {} of the SyncedSecret to a new value",
-            annotation::ROTATE_NOW
+            "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and expires at {expires}: {why}. No action is needed: a credential in use is replaced before it expires"
         );
-        add(ConditionType::RotationPending, reason, message);
-    }
-    let overdue = rotation::overdue_at(subject.rotation, &sources).filter(|(_, at)| *at <= now);
-    if let Some((source, _)) = overdue {
-        let max_age = subject.rotation.and_then(|rotation| rotation.max_age);
+        (Reason::LeaseUnproven, message)
+    } else {
         let message = format!(
-            "key \"{}\" in {}: its version of {} is older than maxAge {}. Rotate it at the source",
-            source.key,
-            source.store,
-            time::format(source.created_time),
-            max_age.map(|max_age| max_age.to_string()).unwrap_or_default(),
+            "an unused credential of \"{path}\" in {store} could not be revoked, and expires at {expires}: {why}"
         );
-        add(ConditionType::RotationOverdue, Reason::SourceTooOld, message);
-    }
-    if let Some((lease, why)) = lease::unrevoked(leases.as_ref()) {
-        let Lease {
-            path,
-            store,
-            expiration_time: expires,
-            ..
-        } = lease;
-        let (reason, message) = if lease::is_disowned(lease) {
-            let message = format!(
-                "status.lease: a lease of \"{path}\" in {store} is neither renewed nor revoked, and expires at {expires}: {why}. No action is needed: a credential in use is replaced before it expires"
-            );
-            (Reason::LeaseUnproven, message)
-        } else {
-            let message = format!(
-                "an unused credential of \"{path}\" in {store} could not be revoked, and expires at {expires}: {why}"
-            );
-            (Reason::LeaseLeft, message)
-        };
-        add(ConditionType::LeaseUnrevoked, reason, message);
-    }
+        (Reason::LeaseLeft, message)
+    };
+    Some((
+        ConditionType::LeaseUnrevoked,
+        ConditionStatus::True,
+        reason,
+        message,
+    ))
 }

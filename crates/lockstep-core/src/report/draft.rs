@@ -7,7 +7,7 @@ use lockstep_api::{
 };
 
 use super::{
-    conditions::{add_rotation, condition, lasting},
+    conditions::{add_derived, condition, lasting},
     input::{Outcome, Subject, Waiting},
     messages::{bounded, describe_secret, gone, in_sync},
 };
@@ -254,7 +254,7 @@ impl<'a> Draft<'a> {
 
     /// Adds the conditions that follow from the rest of the status, and the history.
     fn finish(mut self) -> SyncedSecretStatus {
-        add_rotation(&mut self.status, &self.old.conditions, self.subject, self.now);
+        add_derived(&mut self.status, &self.old.conditions, self.subject, self.now);
         self.status.history = history::note(&self.old, &self.status, self.now);
         self.status
     }
