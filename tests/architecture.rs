@@ -1,11 +1,12 @@
-//! Dependencies point one way, between crates and between the files of a crate. Provider crates have the same files.
+//! Checks that dependencies have one direction, between crates and between the files of a crate, and
+//! that all provider crates have the same files.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::use_debug,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 #[path = "architecture/imports.rs"]
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
 
-/// Every package that a package of ours needs to be built, directly or not, without what only its tests need.
+/// Returns all direct and indirect dependencies of a package, without dev-dependencies.
 fn closure(from: &str) -> BTreeSet<String> {
     let metadata = MetadataCommand::new()
         .manifest_path("../Cargo.toml")
@@ -59,7 +60,7 @@ fn closure(from: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_core_and_the_api_know_no_runtime_no_client_and_no_sdk() {
+fn core_and_api_depend_on_no_runtime_client_or_sdk() {
     let banned = [
         "tokio",
         "kube",
@@ -89,7 +90,7 @@ fn the_core_and_the_api_know_no_runtime_no_client_and_no_sdk() {
 }
 
 #[test]
-fn only_the_binary_depends_on_a_provider_crate() {
+fn only_the_binary_depends_on_provider_crates() {
     let is_provider = |name: &&String| {
         name.starts_with("lockstep-provider-") && name.as_str() != "lockstep-provider-testkit"
     };
@@ -114,7 +115,7 @@ fn only_the_binary_depends_on_a_provider_crate() {
 }
 
 #[test]
-fn layers_point_down() {
+fn crates_depend_only_on_lower_layers() {
     let order = [
         "lockstep-api",
         "lockstep-core",
@@ -131,7 +132,7 @@ fn layers_point_down() {
 }
 
 #[test]
-fn there_is_one_tls_provider_in_the_binarys_client_stack() {
+fn binary_has_only_one_tls_provider() {
     let needs = closure("lockstep");
     for banned in ["openssl", "openssl-sys", "native-tls", "hyper-tls"] {
         assert!(!needs.contains(banned), "{banned}");

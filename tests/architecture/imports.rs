@@ -1,4 +1,4 @@
-//! Which files of a crate import which: no two may need each other, directly or through others.
+//! Checks that no two files of a crate import each other, directly or through other files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,13 +8,14 @@ use std::{
 
 use syn::visit::{self, Visit};
 
-/// Path of a module below its crate.
+/// The path of a module within its crate.
 type ModulePath = Vec<String>;
 
-/// Stand-ins of whole services: their parts work on one world, which holds the state of each part.
+/// Crates that are not checked. The fake services of the testkit share one state that contains their
+/// parts.
 const EXEMPT: [&str; 1] = ["lockstep-testkit"];
 
-/// What a file imports and re-exports.
+/// The imports and re-exports of a file.
 #[derive(Default)]
 struct Imports {
     uses: BTreeSet<ModulePath>,
@@ -23,7 +24,7 @@ struct Imports {
 
 struct Visitor<'a> {
     modules: &'a BTreeMap<ModulePath, PathBuf>,
-    /// The module that is visited, inline modules included.
+    /// The visited module, including inline modules.
     module: ModulePath,
     imports: Imports,
 }
@@ -35,7 +36,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Every path of a `use` tree.
+/// Collects every path of a `use` tree with the name that it introduces.
 fn leaves(tree: &syn::UseTree, prefix: &mut ModulePath, found: &mut Vec<(ModulePath, String)>) {
     let mut end = |name: String, exported: String| {
         let mut path = prefix.clone();
@@ -60,7 +61,7 @@ fn leaves(tree: &syn::UseTree, prefix: &mut ModulePath, found: &mut Vec<(ModuleP
 }
 
 impl Visitor<'_> {
-    /// The path from the root of the crate, if the path leads into the crate.
+    /// Returns the path from the root of the crate, unless it leads to another crate.
     fn absolute(&self, path: &[String]) -> Option<ModulePath> {
         let mut base = self.module.clone();
         let mut rest = path;
@@ -147,7 +148,7 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
     }
 }
 
-/// The files of a crate by the modules that they hold.
+/// Returns the files of a crate by module.
 fn modules(source: &Path) -> BTreeMap<ModulePath, PathBuf> {
     let mut found = BTreeMap::new();
     let mut folders = vec![source.to_owned()];
@@ -182,7 +183,7 @@ fn modules(source: &Path) -> BTreeMap<ModulePath, PathBuf> {
     found
 }
 
-/// The file that defines what a path names.
+/// Returns the module of the file that defines the item at a path.
 fn definition(
     imports: &BTreeMap<ModulePath, Imports>,
     path: &ModulePath,
@@ -203,8 +204,8 @@ fn definition(
     }
 }
 
-/// Groups of files of a crate that need each other.
-fn circles(source: &Path) -> Vec<Vec<String>> {
+/// Returns the groups of files of a crate that import each other.
+fn cycles(source: &Path) -> Vec<Vec<String>> {
     let modules = modules(source);
     let imports: BTreeMap<ModulePath, Imports> = modules
         .iter()
@@ -238,25 +239,25 @@ fn circles(source: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn no_files_of_a_crate_import_each_other() {
+fn files_of_a_crate_have_no_import_cycles() {
     let mut found = Vec::new();
     for entry in fs::read_dir("../crates").unwrap() {
         let folder = entry.unwrap().path();
         let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
         if !EXEMPT.contains(&name.as_str()) {
-            let circles = circles(&folder.join("src"));
+            let cycles = cycles(&folder.join("src"));
             found.extend(
-                circles
+                cycles
                     .into_iter()
-                    .map(|circle| format!("{name}: {}", circle.join(", "))),
+                    .map(|cycle| format!("{name}: {}", cycle.join(", "))),
             );
         }
     }
-    assert!(found.is_empty(), "import circles:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "import cycles:\n{}", found.join("\n"));
 }
 
 #[test]
-fn a_circle_is_found_through_a_reexport() {
+fn cycle_through_a_reexport_is_found() {
     let folder = std::env::temp_dir().join(format!("lockstep-imports-{}", std::process::id()));
     fs::create_dir_all(folder.join("a")).unwrap();
     for (file, text) in [
@@ -271,10 +272,10 @@ fn a_circle_is_found_through_a_reexport() {
     ] {
         fs::write(folder.join(file), text).unwrap();
     }
-    let found = circles(&folder);
+    let found = cycles(&folder);
     fs::remove_dir_all(&folder).unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
-    let mut circle = found[0].clone();
-    circle.sort();
-    assert_eq!(circle, ["a::inner", "b"]);
+    let mut cycle = found[0].clone();
+    cycle.sort();
+    assert_eq!(cycle, ["a::inner", "b"]);
 }

@@ -1,10 +1,10 @@
-//! The provider crates have the same files, and `CONTRIBUTING.md` lists them.
+//! Checks that all provider crates have the files that `CONTRIBUTING.md` lists.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 type Files = BTreeSet<String>;
 
-/// The source files of a crate, without folders and unit tests.
+/// Returns the source files of a crate, without folders and unit tests.
 fn files(source: &Path) -> Files {
     fs::read_dir(source)
         .unwrap()
@@ -15,7 +15,7 @@ fn files(source: &Path) -> Files {
         .collect()
 }
 
-/// The files in the table of `CONTRIBUTING.md`.
+/// Returns the files in the table of `CONTRIBUTING.md`.
 fn listed() -> Files {
     let text = fs::read_to_string("../CONTRIBUTING.md").unwrap();
     let (_, section) = text.split_once("\n## Add a provider\n").unwrap();
@@ -25,7 +25,7 @@ fn listed() -> Files {
 }
 
 #[test]
-fn provider_crates_have_the_files_that_contributing_lists() {
+fn provider_crates_have_the_documented_files() {
     let mut crates = Vec::new();
     for entry in fs::read_dir("../crates").unwrap() {
         let folder = entry.unwrap().path();

@@ -19,7 +19,7 @@ use lockstep_provider::{Clients, Credentials, ErrorKind, Operation, Provider, Pr
 use crate::{
     audiences::Audiences,
     events::Events,
-    fair::Places,
+    fair::FairSlots,
     fetch::Large,
     index::{Index, ObjectKey},
     kube::{
@@ -70,7 +70,7 @@ pub struct Shared {
     /// Slots for each set of stores.
     pub lanes: Lanes<BTreeSet<StoreKey>>,
     /// Threads for CPU-bound work.
-    pub compute: Places,
+    pub compute: FairSlots,
     /// Slots for SyncedSecrets with large values.
     pub large: Large,
     /// Slots for writes to the API server.

@@ -34,7 +34,7 @@ pub struct Events {
     pending: Mutex<PendingMessages<StoreKey, ObjectKey>>,
     running: Mutex<HashMap<StoreKey, Listener>>,
     /// Current failures and their reasons.
-    troubles: Mutex<BTreeMap<(StoreKey, Doing), String>>,
+    failures: Mutex<BTreeMap<(StoreKey, Doing), String>>,
     /// The namespaces whose SyncedSecrets are listed. Until all are listed, it is unknown which
     /// objects a message concerns.
     listed: watch::Sender<BTreeSet<Option<String>>>,
@@ -69,7 +69,7 @@ impl Events {
             tasks,
             pending: Mutex::new(PendingMessages::new(CAPACITY, |store| store.namespace.as_deref())),
             running: Mutex::default(),
-            troubles: Mutex::default(),
+            failures: Mutex::default(),
             listed: watch::Sender::default(),
             scopes,
         }
@@ -104,7 +104,7 @@ impl Events {
             // Its receipts may belong to another queue. Its unacknowledged messages are delivered
             // again.
             lock(&self.pending).forget(store);
-            self.forget_troubles(store);
+            self.clear_failures(store);
         }
         for (store, revision) in wanted {
             if running.contains_key(&store) {
@@ -129,40 +129,40 @@ impl Events {
             listener.token.cancel();
         }
         lock(&self.pending).forget(store);
-        self.forget_troubles(store);
+        self.clear_failures(store);
     }
 
     /// Returns what currently fails for a store's events, as a sentence to append to another one.
-    pub fn trouble(&self, store: &StoreKey) -> Option<String> {
-        let troubles = lock(&self.troubles);
+    pub fn failure(&self, store: &StoreKey) -> Option<String> {
+        let failures = lock(&self.failures);
         let all: Vec<&str> = [Doing::Hearing, Doing::Acknowledging]
             .into_iter()
-            .filter_map(|doing| troubles.get(&(store.clone(), doing)))
+            .filter_map(|doing| failures.get(&(store.clone(), doing)))
             .map(String::as_str)
             .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Sets or clears the failure of an activity. Returns whether that changed it.
-    fn set_trouble(&self, store: &StoreKey, doing: Doing, trouble: Option<&str>) -> bool {
-        let mut troubles = lock(&self.troubles);
+    fn set_failure(&self, store: &StoreKey, doing: Doing, failure: Option<&str>) -> bool {
+        let mut failures = lock(&self.failures);
         let key = (store.clone(), doing);
-        let before = match trouble {
-            Some(trouble) => troubles.insert(key, trouble.to_owned()),
-            None => troubles.remove(&key),
+        let before = match failure {
+            Some(failure) => failures.insert(key, failure.to_owned()),
+            None => failures.remove(&key),
         };
-        before.as_deref() != trouble
+        before.as_deref() != failure
     }
 
     /// Clears the failures of a store.
-    fn forget_troubles(&self, store: &StoreKey) {
+    fn clear_failures(&self, store: &StoreKey) {
         for doing in [Doing::Hearing, Doing::Acknowledging] {
-            self.set_trouble(store, doing, None);
+            self.set_failure(store, doing, None);
         }
     }
 
     /// Whether a pending message concerns the object.
-    pub fn concern(&self, object: &ObjectKey) -> bool {
+    pub fn concerns(&self, object: &ObjectKey) -> bool {
         lock(&self.pending).concerns(object)
     }
 

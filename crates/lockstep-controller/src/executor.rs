@@ -31,7 +31,7 @@ use crate::{
     context::Shared,
     fetch::{self, Meter, Stores},
     index::{Authorization, Index, ObjectKey, store_key},
-    kube::{admission::Verdict, checks::Place, status::StatusClient},
+    kube::{admission::Verdict, checks::CheckScope, status::StatusClient},
     lanes::Priority,
 };
 
@@ -49,7 +49,7 @@ const STALE_PAUSE: Duration = Duration::from_millis(50);
 /// created when the work starts.
 pub async fn run_reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Option<Duration> {
     let mut executor = Executor::new(object, shared);
-    executor.release_unheeded_messages();
+    executor.release_ignored_messages();
     let Some(step) = executor.decide() else {
         return Some(STALE_PAUSE);
     };
@@ -59,10 +59,10 @@ pub async fn run_reconcile(object: Arc<SyncedSecret>, shared: Arc<Shared>) -> Op
     if step.is_urgent() {
         executor.priority = Priority::High;
     }
-    executor.asks_stores = step.asks_stores();
+    executor.uses_stores = step.uses_stores();
     let slots = executor.shared.lanes.lane(executor.lane());
     let _slot = slots
-        .acquire_beside(executor.priority, executor.batch_key())
+        .acquire_batched(executor.priority, executor.batch_key())
         .await;
     executor.backlog = Backlog::new(move || slots.is_full());
     let span = tracing::info_span!("reconcile", synced_secret = %executor.key);
@@ -90,7 +90,7 @@ struct Executor {
     shared: Arc<Shared>,
     priority: Priority,
     /// Whether it waited in the lane of the stores and may send requests to them.
-    asks_stores: bool,
+    uses_stores: bool,
     /// Counts the bytes that it read, and holds its slot for large values.
     meter: Meter,
     /// Whether others wait for its lane, and so for the same store.
@@ -121,7 +121,7 @@ impl Executor {
             object,
             shared,
             priority: Priority::Low,
-            asks_stores: true,
+            uses_stores: true,
             backlog: Backlog::default(),
             authorization: Mutex::default(),
         }
@@ -184,7 +184,7 @@ impl Executor {
                 async {
                     let provider = self.provider(&store).await?;
                     let answers = provider.fetch(&self.context(), &[reference]).await;
-                    answers.into_iter().next().unwrap_or_else(fetch::left_out)
+                    answers.into_iter().next().unwrap_or_else(fetch::omitted_answer)
                 }
                 .await,
             ),
@@ -250,7 +250,9 @@ impl Executor {
                 Result::FindTargets(shared.workloads.find(&shared.client, namespace, &targets).await)
             }
             Effect::ObserveTargets((secret, targets)) => {
-                let seen = shared.workloads.look(&shared.client, namespace, &secret, targets);
+                let seen = shared
+                    .workloads
+                    .observe(&shared.client, namespace, &secret, targets);
                 Result::ObserveTargets(seen.await)
             }
             Effect::RecallRestarts(targets) => Result::RecallRestarts(Restarts {
@@ -327,7 +329,7 @@ impl Executor {
     }
 
     fn lane(&self) -> BTreeSet<StoreKey> {
-        if !self.asks_stores {
+        if !self.uses_stores {
             return BTreeSet::new();
         }
         let stores = spec::store_refs(&self.object.spec);
@@ -349,7 +351,7 @@ impl Executor {
     }
 
     async fn run_check(&self, check: &RunCheck) -> lockstep_core::rotation::Check {
-        let place = Place {
+        let scope = CheckScope {
             client: &self.shared.client,
             account: &self.shared.account,
             namespace: &self.key.namespace,
@@ -363,7 +365,7 @@ impl Executor {
         let now = self.shared.steady.now();
         self.shared
             .verifier
-            .check(&place, &check.verify, &attempt, now)
+            .check(&scope, &check.verify, &attempt, now)
             .await
     }
 }

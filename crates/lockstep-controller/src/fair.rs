@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 /// A fixed number of slots, shared fairly between namespaces.
 #[derive(Debug, Clone)]
-pub struct Places(Arc<Mutex<Queue>>);
+pub struct FairSlots(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
@@ -18,17 +18,17 @@ struct Queue {
     /// Maximum number of slots of one namespace.
     most: usize,
     taken: BTreeMap<String, usize>,
-    waiting: BTreeMap<String, VecDeque<oneshot::Sender<Place>>>,
+    waiting: BTreeMap<String, VecDeque<oneshot::Sender<FairSlot>>>,
     /// The namespace that was served last.
     last: String,
 }
 
 /// A slot that is taken. Dropping it frees the slot.
 #[derive(Debug)]
-pub struct Place(Option<(Places, String)>);
+pub struct FairSlot(Option<(FairSlots, String)>);
 
 impl Queue {
-    fn may_take(&self, namespace: &str) -> bool {
+    fn has_share(&self, namespace: &str) -> bool {
         self.free > 0 && self.taken.get(namespace).is_none_or(|taken| *taken < self.most)
     }
 
@@ -49,10 +49,10 @@ impl Queue {
     }
 
     /// Removes the first waiter of the next namespace that may take a slot.
-    fn next(&mut self) -> Option<(String, oneshot::Sender<Place>)> {
+    fn next(&mut self) -> Option<(String, oneshot::Sender<FairSlot>)> {
         let after = (Bound::Excluded(self.last.clone()), Bound::Unbounded);
         let mut all = self.waiting.range(after).chain(&self.waiting);
-        let namespace = all.find(|(namespace, _)| self.may_take(namespace))?.0.clone();
+        let namespace = all.find(|(namespace, _)| self.has_share(namespace))?.0.clone();
         let line = self.waiting.get_mut(&namespace)?;
         let first = line.pop_front();
         if line.is_empty() {
@@ -62,7 +62,7 @@ impl Queue {
     }
 }
 
-impl Places {
+impl FairSlots {
     /// Creates `count` slots. One namespace takes at most `most` of them at the same time.
     pub fn new(count: usize, most: usize) -> Self {
         Self(Arc::new(Mutex::new(Queue {
@@ -80,12 +80,12 @@ impl Places {
 
     /// Waits for a slot. Namespaces take turns; within a namespace, waiters are served in order of
     /// arrival.
-    pub async fn acquire(&self, namespace: &str) -> Place {
+    pub async fn acquire(&self, namespace: &str) -> FairSlot {
         let waiting = {
             let mut queue = self.lock();
-            if queue.may_take(namespace) {
+            if queue.has_share(namespace) {
                 queue.take(namespace);
-                return Place(Some((self.clone(), namespace.to_owned())));
+                return FairSlot(Some((self.clone(), namespace.to_owned())));
             }
             let (sender, receiver) = oneshot::channel();
             queue
@@ -96,7 +96,7 @@ impl Places {
             receiver
         };
         // The sender is dropped only together with the queue, which this handle keeps alive.
-        waiting.await.unwrap_or(Place(None))
+        waiting.await.unwrap_or(FairSlot(None))
     }
 
     /// Runs work on its own thread when it is the namespace's turn. The slot is freed when the work
@@ -106,9 +106,9 @@ impl Places {
         namespace: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let place = self.acquire(namespace).await;
+        let slot = self.acquire(namespace).await;
         let work = move || {
-            let _place = place;
+            let _slot = slot;
             work()
         };
         match tokio::task::spawn_blocking(work).await {
@@ -131,19 +131,19 @@ impl Places {
                 queue.take(&next);
                 (next, to)
             };
-            if let Err(mut place) = to.send(Place(Some((self.clone(), next.clone())))) {
+            if let Err(mut slot) = to.send(FairSlot(Some((self.clone(), next.clone())))) {
                 // The waiter is gone.
-                place.0 = None;
+                slot.0 = None;
                 self.lock().give_back(&next);
             }
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for FairSlot {
     fn drop(&mut self) {
-        if let Some((places, namespace)) = self.0.take() {
-            places.release(&namespace);
+        if let Some((slots, namespace)) = self.0.take() {
+            slots.release(&namespace);
         }
     }
 }
@@ -159,67 +159,67 @@ mod tests {
 
     #[tokio::test]
     async fn namespaces_take_turns() {
-        let places = Places::new(1, 1);
-        let first = places.acquire("hostile").await;
-        let mut hostile: Vec<_> = (0..3).map(|_| Box::pin(places.acquire("hostile"))).collect();
+        let slots = FairSlots::new(1, 1);
+        let first = slots.acquire("hostile").await;
+        let mut hostile: Vec<_> = (0..3).map(|_| Box::pin(slots.acquire("hostile"))).collect();
         for waiting in &mut hostile {
             assert!(poll!(waiting).is_pending());
         }
-        let mut quiet = Box::pin(places.acquire("quiet"));
+        let mut quiet = Box::pin(slots.acquire("quiet"));
         assert!(poll!(&mut quiet).is_pending());
         drop(first);
-        let place = quiet
+        let slot = quiet
             .now_or_never()
             .expect("one turn later, whatever waits there");
         assert!(poll!(&mut hostile[0]).is_pending());
-        drop(place);
+        drop(slot);
         assert!(poll!(&mut hostile[0]).is_ready());
     }
 
     #[tokio::test]
     async fn namespace_takes_no_more_than_its_share() {
-        let places = Places::new(4, 2);
-        let hostile = (places.acquire("hostile").await, places.acquire("hostile").await);
-        let mut third = Box::pin(places.acquire("hostile"));
+        let slots = FairSlots::new(4, 2);
+        let hostile = (slots.acquire("hostile").await, slots.acquire("hostile").await);
+        let mut third = Box::pin(slots.acquire("hostile"));
         assert!(poll!(&mut third).is_pending(), "although two are free");
-        let _quiet = places.acquire("quiet").now_or_never().expect("there is room");
+        let _quiet = slots.acquire("quiet").now_or_never().expect("there is room");
         drop(hostile);
         assert!(poll!(&mut third).is_ready());
     }
 
     #[tokio::test]
     async fn cancelled_waiter_leaves_its_slot_to_the_next() {
-        let places = Places::new(1, 1);
-        let first = places.acquire("a").await;
+        let slots = FairSlots::new(1, 1);
+        let first = slots.acquire("a").await;
         let gone = {
-            let mut gone = Box::pin(places.acquire("b"));
+            let mut gone = Box::pin(slots.acquire("b"));
             assert!(poll!(&mut gone).is_pending());
             gone
         };
-        let mut next = Box::pin(places.acquire("c"));
+        let mut next = Box::pin(slots.acquire("c"));
         assert!(poll!(&mut next).is_pending());
         drop(gone);
         drop(first);
         assert!(poll!(&mut next).is_ready());
-        assert_eq!(places.lock().free, 1, "it was dropped at once");
+        assert_eq!(slots.lock().free, 1, "it was dropped at once");
     }
 
     #[tokio::test]
     async fn work_keeps_its_slot_until_it_ends() {
-        let places = Places::new(1, 1);
+        let slots = FairSlots::new(1, 1);
         let (done, wait) = std::sync::mpsc::channel::<()>();
-        let work = Box::pin(places.run("a", move || wait.recv()));
+        let work = Box::pin(slots.run("a", move || wait.recv()));
         assert!(
             tokio::time::timeout(Duration::from_millis(50), work)
                 .await
                 .is_err()
         );
         assert!(
-            places.acquire("b").now_or_never().is_none(),
+            slots.acquire("b").now_or_never().is_none(),
             "it goes on although nobody waits"
         );
         drop(done);
         sleep(Duration::from_millis(10)).await;
-        let _place = places.acquire("c").await;
+        let _slot = slots.acquire("c").await;
     }
 }

@@ -17,7 +17,7 @@ use lockstep_core::{
 use lockstep_provider::{Context, ErrorKind, Operation, Provider, ProviderError, RemoteSecret};
 use tokio::time::{Instant, timeout_at};
 
-use crate::fair::{Place, Places};
+use crate::fair::{FairSlot, FairSlots};
 
 /// Provides the clients of stores: from a cluster in the operator, from a folder in `lockstep
 /// render`.
@@ -48,11 +48,11 @@ const SMALL: usize = 64 * 1024;
 /// The slots for SyncedSecrets with large values. With the limit of each, they limit the values in
 /// memory.
 #[derive(Debug, Clone)]
-pub struct Large(Places);
+pub struct Large(FairSlots);
 
 impl Default for Large {
     fn default() -> Self {
-        Self(Places::new(LARGE_AT_ONCE, LARGE_OF_NAMESPACE))
+        Self(FairSlots::new(LARGE_AT_ONCE, LARGE_OF_NAMESPACE))
     }
 }
 
@@ -65,7 +65,7 @@ pub struct Meter {
     large: Large,
     namespace: String,
     bytes: Mutex<usize>,
-    place: tokio::sync::Mutex<Option<Place>>,
+    slot: tokio::sync::Mutex<Option<FairSlot>>,
 }
 
 /// Whether values that were read can be kept.
@@ -74,7 +74,7 @@ enum Room {
     /// The values are kept.
     Kept,
     /// The values have to be read again with a slot.
-    NeedsPlace,
+    NeedsSlot,
     /// The values exceed the limit of one SyncedSecret.
     TooLarge,
 }
@@ -86,7 +86,7 @@ impl Meter {
             large,
             namespace: namespace.to_owned(),
             bytes: Mutex::default(),
-            place: tokio::sync::Mutex::default(),
+            slot: tokio::sync::Mutex::default(),
         }
     }
 
@@ -104,14 +104,14 @@ impl Meter {
         *self.bytes() > SMALL
     }
 
-    fn add(&self, more: usize, has_place: bool) -> Room {
+    fn add(&self, more: usize, has_slot: bool) -> Room {
         let mut bytes = self.bytes();
         let all = bytes.saturating_add(more);
         if all > MAX_SOURCE_BYTES {
             return Room::TooLarge;
         }
-        if all > SMALL && !has_place {
-            return Room::NeedsPlace;
+        if all > SMALL && !has_slot {
+            return Room::NeedsSlot;
         }
         *bytes = all;
         Room::Kept
@@ -121,9 +121,9 @@ impl Meter {
     ///
     /// # Errors
     /// `Timeout` if no slot is free before the deadline.
-    pub async fn take_place(&self, cx: &Context) -> Result<(), ProviderError> {
-        let mut place = self.place.lock().await;
-        if place.is_some() {
+    pub async fn acquire_slot(&self, cx: &Context) -> Result<(), ProviderError> {
+        let mut slot = self.slot.lock().await;
+        if slot.is_some() {
             return Ok(());
         }
         // half of the time is reserved for reading
@@ -135,7 +135,7 @@ impl Meter {
             },
         );
         let taken = timeout_at(deadline, self.large.0.acquire(&self.namespace)).await;
-        *place = Some(taken.map_err(|_| {
+        *slot = Some(taken.map_err(|_| {
             ProviderError::new(
                 ErrorKind::Timeout,
                 Operation::Read,
@@ -145,8 +145,8 @@ impl Meter {
         Ok(())
     }
 
-    async fn has_place(&self) -> bool {
-        self.place.lock().await.is_some()
+    async fn has_slot(&self) -> bool {
+        self.slot.lock().await.is_some()
     }
 }
 
@@ -291,14 +291,14 @@ async fn fetch_store(
     }
     let mut left = requests(provider.as_ref(), refs);
     while !left.is_empty() {
-        let has_place = meter.has_place().await;
+        let has_slot = meter.has_slot().await;
         match read_some(
             provider.as_ref(),
             cx,
             &store,
             &mut left,
             meter,
-            has_place,
+            has_slot,
             &mut fetched,
         )
         .await
@@ -308,8 +308,8 @@ async fn fetch_store(
                 fetched.too_large = Some(store);
                 return fetched;
             }
-            Room::NeedsPlace => {
-                if let Err(error) = meter.take_place(cx).await {
+            Room::NeedsSlot => {
+                if let Err(error) = meter.acquire_slot(cx).await {
                     let missing = left.drain(..).flatten();
                     fetched
                         .reads
@@ -329,7 +329,7 @@ async fn read_some(
     store: &StoreRef,
     left: &mut Vec<Vec<RemoteRef>>,
     meter: &Meter,
-    has_place: bool,
+    has_slot: bool,
     fetched: &mut Fetched,
 ) -> Room {
     let mut unread: Vec<Option<Vec<RemoteRef>>> = left.drain(..).map(Some).collect();
@@ -339,7 +339,7 @@ async fn read_some(
         .buffer_unordered(REQUESTS_AT_ONCE);
     let mut room = Room::Kept;
     while let Some((number, answers)) = answers.next().await {
-        room = meter.add(answers.iter().map(size).sum(), has_place);
+        room = meter.add(answers.iter().map(size).sum(), has_slot);
         if room != Room::Kept {
             break;
         }
@@ -347,14 +347,14 @@ async fn read_some(
         fetched.reads.extend(
             refs.into_iter()
                 .map(|reference| read(store, reference))
-                .zip(answers.into_iter().chain(std::iter::repeat_with(left_out))),
+                .zip(answers.into_iter().chain(std::iter::repeat_with(omitted_answer))),
         );
     }
     left.extend(unread.into_iter().flatten());
     room
 }
 
-pub(crate) fn left_out() -> Result<RemoteSecret, ProviderError> {
+pub(crate) fn omitted_answer() -> Result<RemoteSecret, ProviderError> {
     Err(ProviderError::new(
         ErrorKind::Malformed,
         Operation::Read,
@@ -461,7 +461,7 @@ mod tests {
             let fetched = fetch(&plan, &One(backend.provider()), &Context::default(), &meter).await;
             assert_eq!(fetched.reads.len(), count);
             assert!(fetched.reads.values().all(Result::is_ok));
-            assert_eq!((meter.is_large(), meter.has_place().await), (large, large));
+            assert_eq!((meter.is_large(), meter.has_slot().await), (large, large));
         }
     }
 
@@ -472,7 +472,7 @@ mod tests {
         for namespace in ["a", "b", "c"] {
             for _ in 0..LARGE_OF_NAMESPACE {
                 let meter = Meter::new(large.clone(), namespace);
-                meter.take_place(&Context::default()).await.unwrap();
+                meter.acquire_slot(&Context::default()).await.unwrap();
                 hostile.push(meter);
             }
         }

@@ -34,23 +34,23 @@ const GATHER: Duration = Duration::from_millis(2);
 const GATHER_MAX: Duration = Duration::from_millis(25);
 
 /// The position of a waiter: by batch key, then by arrival.
-type Place = (Option<BatchKey>, u64);
+type Position = (Option<BatchKey>, u64);
 
 /// The waiters of one priority. They are served like by a lift: upwards from the batch key that was
 /// reached last, then again from the first one. A waiter whose batch key was already reached waits
 /// for the next cycle, so that no one waits longer than one cycle.
 #[derive(Debug, Default)]
 struct Line {
-    waiting: BTreeMap<Place, oneshot::Sender<Permit>>,
+    waiting: BTreeMap<Position, oneshot::Sender<Permit>>,
     /// The position that was served last.
-    reached: Place,
+    reached: Position,
     /// The newest arrival at the time when that batch key was reached.
     newest: u64,
     came: u64,
 }
 
 impl Line {
-    fn stand(&mut self, batch_key: Option<BatchKey>) -> oneshot::Receiver<Permit> {
+    fn enqueue(&mut self, batch_key: Option<BatchKey>) -> oneshot::Receiver<Permit> {
         let (sender, receiver) = oneshot::channel();
         self.came += 1;
         self.waiting.insert((batch_key, self.came), sender);
@@ -138,7 +138,7 @@ impl Slots {
                 queue.taken += 1;
                 return Permit(Some(self.clone()));
             }
-            queue.line(priority).stand(None)
+            queue.line(priority).enqueue(None)
         };
         // The sender is dropped only together with the queue, which this handle keeps alive.
         waiting.await.unwrap_or(Permit(None))
@@ -146,26 +146,26 @@ impl Slots {
 
     /// Waits for a slot next to the waiters of the same batch key. Even with free slots it takes
     /// [`GATHER`], so that a burst is sorted first.
-    pub async fn acquire_beside(&self, priority: Priority, batch_key: BatchKey) -> Permit {
+    pub async fn acquire_batched(&self, priority: Priority, batch_key: BatchKey) -> Permit {
         let began = Instant::now();
         let (mut waiting, room) = {
             let mut queue = self.lock();
             queue.last = Some(began);
-            let waiting = queue.line(priority).stand(Some(batch_key));
+            let waiting = queue.line(priority).enqueue(Some(batch_key));
             (waiting, queue.free > 0)
         };
         if room {
             tokio::select! {
                 biased;
                 permit = &mut waiting => return permit.unwrap_or(Permit(None)),
-                () = self.quiet(began) => self.let_in(),
+                () = self.wait_for_quiet(began) => self.let_in(),
             }
         }
         waiting.await.unwrap_or(Permit(None))
     }
 
     /// Waits until there was no arrival for [`GATHER`], but at most [`GATHER_MAX`].
-    async fn quiet(&self, began: Instant) {
+    async fn wait_for_quiet(&self, began: Instant) {
         let mut until = began + GATHER;
         while until > Instant::now() {
             sleep_until(until).await;
@@ -360,7 +360,7 @@ mod tests {
         let enter = |key: &'static str| {
             let (slots, order) = (slots.clone(), order.clone());
             async move {
-                let _permit = slots.acquire_beside(Priority::High, BatchKey::of_key(key)).await;
+                let _permit = slots.acquire_batched(Priority::High, BatchKey::of_key(key)).await;
                 order.lock().unwrap().push(key);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -388,7 +388,7 @@ mod tests {
         let held = slots.acquire(Priority::Low).await;
         let wait = |key: &str| {
             let (slots, batch_key) = (slots.clone(), BatchKey::of_key(key));
-            async move { (batch_key, slots.acquire_beside(Priority::Low, batch_key).await) }
+            async move { (batch_key, slots.acquire_batched(Priority::Low, batch_key).await) }
         };
         let mut all: FuturesUnordered<_> = ["a", "b", "c"].into_iter().map(wait).collect();
         assert!(all.next().now_or_never().is_none(), "there is no slot");

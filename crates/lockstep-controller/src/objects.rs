@@ -150,7 +150,7 @@ impl Objects {
     }
 
     /// Makes a probe of the object's Secret due now.
-    pub fn look(&self, key: &ObjectKey, now: &Timestamp) {
+    pub fn request_probe(&self, key: &ObjectKey, now: &Timestamp) {
         if let Some(tracked) = self.lock().get_mut(key) {
             tracked.marks.probe_at = Some(*now);
         }
@@ -158,9 +158,9 @@ impl Objects {
 
     /// Records that the watch delivered this version of an object. An older written status is no
     /// longer needed.
-    pub fn seen(&self, key: &ObjectKey, object: &SyncedSecret) {
+    pub fn observe(&self, key: &ObjectKey, object: &SyncedSecret) {
         if let Some(tracked) = self.lock().get_mut(key) {
-            tracked.seen(object);
+            tracked.observe(object);
         }
     }
 
@@ -185,7 +185,7 @@ impl Tracked {
     /// Returns the status of an object: the one that was last written if the watch has not
     /// delivered it yet.
     pub fn status(&mut self, object: &SyncedSecret) -> Option<Arc<SyncedSecretStatus>> {
-        self.seen(object);
+        self.observe(object);
         match &self.written {
             Some((_, status)) => Some(status.clone()),
             None => object.status.clone().map(Arc::new),
@@ -211,7 +211,7 @@ impl Tracked {
         self.deleted.0.clone()
     }
 
-    fn seen(&mut self, object: &SyncedSecret) {
+    fn observe(&mut self, object: &SyncedSecret) {
         if object.metadata.deletion_timestamp.is_some() {
             self.deleted.0.cancel();
         }
@@ -301,12 +301,12 @@ mod tests {
         let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
         let deleted = || objects.with(&key, "uid", |tracked| tracked.deleted());
         let mut object = object("9", Some(1));
-        objects.seen(&key, &object);
+        objects.observe(&key, &object);
         let first = deleted();
-        objects.seen(&key, &object);
+        objects.observe(&key, &object);
         assert!(!first.is_cancelled());
         object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-        objects.seen(&key, &object);
+        objects.observe(&key, &object);
         assert!(first.is_cancelled());
         let second = objects.with(&key, "another", |tracked| tracked.deleted());
         assert!(!second.is_cancelled());
@@ -324,7 +324,7 @@ mod tests {
             assert_eq!(tracked.version(&before).as_deref(), Some("10"));
             assert!(!tracked.is_stale(&before));
         });
-        objects.seen(&key, &after);
+        objects.observe(&key, &after);
         objects.with(&key, "uid", |tracked| {
             assert!(tracked.is_stale(&before), "its status is not the last one");
             assert!(!tracked.is_stale(&after));
@@ -338,7 +338,7 @@ mod tests {
         let (key, objects) = (ObjectKey::new("shop", "database"), Objects::default());
         let (before, after) = (object("9", Some(1)), object("10", Some(2)));
         objects.with(&key, "uid", |tracked| tracked.status(&before));
-        objects.seen(&key, &after);
+        objects.observe(&key, &after);
         objects.with(&key, "uid", |tracked| {
             tracked.note_written(Some("10"), Arc::new(status(Some(2))));
             assert!(tracked.is_stale(&before));

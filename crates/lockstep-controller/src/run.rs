@@ -27,14 +27,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::options::{Options, RunError};
 use self::{
     control::control,
-    proof::{AudienceProof, accept, keep_proving, prove},
+    proof::{AudienceProof, accept, prove, prove_periodically},
 };
 use crate::{
     admin::{self, Admin, Readiness},
     audiences::Audiences,
     context::Shared,
     events::Events,
-    fair::Places,
+    fair::FairSlots,
     fetch::Large,
     index::Index,
     key,
@@ -96,7 +96,7 @@ pub async fn run(
     };
     let proven = verdict.is_ok();
     accept(verdict, &options, &readiness)?;
-    let account = Account::ask(&client, &options.operator_namespace).await;
+    let account = Account::look_up(&client, &options.operator_namespace).await;
     let audiences = Arc::new(Audiences::new(options.token_audiences.clone()));
     let proof = AudienceProof {
         anonymous,
@@ -143,7 +143,7 @@ pub async fn run(
         steady: Arc::new(SteadyClock::new(&*clock)),
         clock,
         lanes: Lanes::new(LANE_SLOTS),
-        compute: Places::new(COMPUTE_THREADS, COMPUTE_THREADS),
+        compute: FairSlots::new(COMPUTE_THREADS, COMPUTE_THREADS),
         large: Large::default(),
         writes: Slots::new(usize::from(options.concurrency)),
         may_write: AtomicBool::new(true),
@@ -157,7 +157,7 @@ pub async fn run(
     });
     let _ = late.set(shared.clone());
     start(&tasks, &shared, &options, &readiness, &scopes);
-    keep_proving(&tasks, &shared, &options, &readiness, proof, proven);
+    prove_periodically(&tasks, &shared, &options, &readiness, proof, proven);
     tasks.shutdown().cancelled().await;
     tasks.wait(SHUTDOWN_PATIENCE).await;
     if shutdown.is_cancelled() {

@@ -96,7 +96,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
     if shared.index().store_config(&key).is_none() {
         return (key, None);
     }
-    let result = verdict(&shared, &key).await;
+    let result = check_store(&shared, &key).await;
     let label = key.to_string();
     let again = match &result {
         Ok(_) => (RECHECK.mul_f64(1.0 + 0.1 * schedule::fraction(&label)), 0),
@@ -137,7 +137,7 @@ async fn check(shared: Arc<Shared>, key: StoreKey, attempt: u32) -> (StoreKey, O
 /// The result of a check: a working store, possibly with a notice for its owner, or the failure.
 type Verdict = Result<Option<Notice>, Failure>;
 
-async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
+async fn check_store(shared: &Shared, key: &StoreKey) -> Verdict {
     let malformed = shared.index().malformed_glob(key);
     if let Some((place, glob)) = malformed {
         return Err(Failure::new(
@@ -158,7 +158,7 @@ async fn verdict(shared: &Shared, key: &StoreKey) -> Verdict {
         .check(&cx)
         .await
         .map_err(|error| Failure::provider(&context, &error))?;
-    Ok(match (provider.notice(), shared.events.trouble(key)) {
+    Ok(match (provider.notice(), shared.events.failure(key)) {
         (Some(notice), Some(trouble)) => Some(Notice {
             message: format!("{}; {trouble}", notice.message),
             ..notice

@@ -37,7 +37,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Watches objects of one of lockstep's kinds. An object that this version cannot parse is skipped
 /// and counted, and never stops the watch. If an earlier version of it could be parsed, it counts
 /// as deleted, so that an outdated spec is not used.
-pub fn ours<K>(
+pub fn own_kind<K>(
     api: Api<DeserializeGuard<K>>,
     shared: &Arc<Shared>,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
@@ -164,7 +164,7 @@ pub async fn follow_stores<K>(
 ) where
     K: Store + Clone + Debug + DeserializeOwned + Send + Sync + Default + 'static,
 {
-    let mut events = std::pin::pin!(ours(api, &shared));
+    let mut events = std::pin::pin!(own_kind(api, &shared));
     let mut listed: Option<BTreeSet<StoreKey>> = None;
     while let Some(event) = events.next().await {
         match event {
@@ -435,7 +435,7 @@ pub async fn follow_secrets(shared: Arc<Shared>, namespace: Option<String>) {
             continue;
         };
         let key = crate::index::ObjectKey::new(&namespace, owner);
-        shared.objects.look(&key, &shared.clock.now());
+        shared.objects.request_probe(&key, &shared.clock.now());
         shared.wake_quietly(key);
     }
 }

@@ -99,7 +99,7 @@ impl Grant {
                 generate, unobserved, ..
             } if generate.is_empty() => format!(
                 "no entry of access lists generate for this namespace{}",
-                left_out(*unobserved)
+                explain_ignored_entries(*unobserved)
             ),
             Self::Listed { generate, .. } => describe(generate),
         }
@@ -132,7 +132,7 @@ impl Grant {
                 scopes, unobserved, ..
             } if scopes.is_empty() => format!(
                 "no entry of access lists ciphertextScopes for this namespace{}",
-                left_out(*unobserved)
+                explain_ignored_entries(*unobserved)
             ),
             Self::Listed { scopes, .. } => {
                 let shown: Vec<_> = scopes
@@ -151,7 +151,7 @@ impl Grant {
             Self::Everything => "everything is granted".to_owned(),
             Self::Listed { keys, unobserved, .. } if keys.is_empty() => format!(
                 "no entry of access grants this namespace anything{}",
-                left_out(*unobserved)
+                explain_ignored_entries(*unobserved)
             ),
             Self::Listed { keys, .. } => describe(keys),
         }
@@ -179,7 +179,7 @@ fn is_listed(patterns: &[(usize, Pattern)], location: &Location) -> bool {
 }
 
 /// Explains in a message why an entry with a selector may be missing.
-fn left_out(unobserved: bool) -> &'static str {
+fn explain_ignored_entries(unobserved: bool) -> &'static str {
     if unobserved {
         "; the labels of the namespace are not known, so entries with a selector do not apply"
     } else {
@@ -231,10 +231,10 @@ fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
         && selector
             .match_expressions
             .iter()
-            .all(|requirement| holds(requirement, labels))
+            .all(|requirement| meets(requirement, labels))
 }
 
-fn holds(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
+fn meets(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let value = labels.get(&requirement.key);
     match requirement.operator {
         LabelSelectorOperator::In => value.is_some_and(|value| requirement.values.contains(value)),
@@ -469,7 +469,7 @@ mod tests {
                 operator,
                 values: values.iter().map(ToString::to_string).collect(),
             };
-            assert_eq!(holds(&requirement, &has), expected, "{operator:?} {values:?}");
+            assert_eq!(meets(&requirement, &has), expected, "{operator:?} {values:?}");
         }
     }
 

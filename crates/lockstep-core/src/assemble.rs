@@ -178,7 +178,7 @@ fn failed(place: &str, error: &template::TemplateError) -> Failure {
 
 fn render_value(text: &str, values: Values<'_>, budget: Budget, place: &str) -> Result<SecretValue, Failure> {
     budget
-        .ask()
+        .check()
         .and_then(|()| template::render(text, values))
         .map_err(|error| failed(place, &error))
 }
@@ -234,7 +234,7 @@ fn render_data(
     for (index, from) in template.template_from.iter().enumerate() {
         let place = format!("target.template.templateFrom[{index}].literal");
         let rendered = budget
-            .ask()
+            .check()
             .and_then(|()| template::render_map(&from.literal, values))
             .map_err(|error| failed(&place, &error))?;
         for (key, value) in rendered {

@@ -187,7 +187,7 @@ struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     fn add(&mut self, entry: &Entry<'a>) -> Result<(), Failure> {
-        in_time(self.budget, entry)?;
+        check_budget(self.budget, entry)?;
         let values = match entry.source {
             Source::Value(secret_key, reference) => {
                 return match self.value(entry, &reference) {
@@ -322,7 +322,7 @@ impl<'a> Gathered<'a> {
     }
 }
 
-fn in_time(budget: Budget, entry: &Entry<'_>) -> Result<(), Failure> {
+fn check_budget(budget: Budget, entry: &Entry<'_>) -> Result<(), Failure> {
     if !budget.is_spent() {
         return Ok(());
     }

@@ -1,5 +1,7 @@
-//! Keyed hashes of what a Secret was made from. The key is generated at install and never leaves the cluster, so a
-//! fingerprint in status tells nobody anything about a value, not even to somebody who can guess it.
+//! Computes keyed hashes of the inputs of a Secret.
+//!
+//! The key is generated at install and never leaves the cluster. A fingerprint in a status
+//! therefore reveals nothing about a value, even to someone who can guess the value.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,20 +11,20 @@ use zeroize::Zeroizing;
 
 use crate::remote::SecretValue;
 
-/// The key of every fingerprint: at least 32 random bytes.
+/// The key of all fingerprints, at least 32 random bytes.
 #[derive(Clone)]
 pub struct FingerprintKey(Zeroizing<Vec<u8>>);
 
-/// The key has fewer than 32 bytes.
+/// The error of a key with fewer than 32 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the fingerprint key is shorter than 32 bytes")]
 pub struct KeyTooShort;
 
 impl FingerprintKey {
-    /// Takes the key over.
+    /// Creates a key from random bytes.
     ///
     /// # Errors
-    /// When it has fewer than 32 bytes.
+    /// When there are fewer than 32 bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, KeyTooShort> {
         let bytes = Zeroizing::new(bytes.into());
         if bytes.len() < 32 {
@@ -32,9 +34,9 @@ impl FingerprintKey {
         }
     }
 
-    /// Starts a hash for one purpose; hashes of different purposes never meet.
+    /// Starts a hash for one purpose. Hashes for different purposes are never equal.
     pub fn hash(&self, purpose: &str) -> Hasher {
-        // HMAC takes keys of any length, so this cannot fail; a wrong length would be hashed first
+        // HMAC accepts keys of any length, so this cannot fail
         let mac = Hmac::<Sha256>::new_from_slice(&self.0).ok();
         let mut hasher = Hasher(mac);
         hasher.field(purpose.as_bytes());
@@ -48,7 +50,8 @@ impl fmt::Debug for FingerprintKey {
     }
 }
 
-/// A keyed hash in the making. Every field is framed by its length, so that no two lists of fields hash alike.
+/// A keyed hash that is not finished. The length of each field is hashed too, so different lists of
+/// fields have different hashes.
 pub struct Hasher(Option<Hmac<Sha256>>);
 
 impl fmt::Debug for Hasher {
@@ -67,7 +70,7 @@ impl Hasher {
         self
     }
 
-    /// Adds a map of values.
+    /// Adds the keys and values of a map, and their number.
     pub fn values(&mut self, values: &BTreeMap<String, SecretValue>) -> &mut Self {
         self.field(&(values.len() as u64).to_be_bytes());
         for (key, value) in values {
@@ -76,7 +79,8 @@ impl Hasher {
         self
     }
 
-    /// Whether `text` is the whole hash, in hexadecimal digits. Takes the same time wherever the two differ.
+    /// Whether `text` is the complete hash in hexadecimal digits. The comparison takes constant
+    /// time.
     pub fn verify(self, text: &str) -> bool {
         let digits = text.as_bytes().chunks(2).map(|pair| {
             let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
@@ -89,7 +93,7 @@ impl Hasher {
         }
     }
 
-    /// The hash, as `length` hexadecimal digits (64 at most).
+    /// Returns the hash as `length` hexadecimal digits, at most 64.
     pub fn finish(self, length: usize) -> String {
         let mut text = String::with_capacity(64);
         if let Some(mac) = self.0 {

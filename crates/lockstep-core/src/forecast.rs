@@ -192,7 +192,8 @@ fn number(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// Estimates the calls to each store. Each search is assumed to find `found` keys that nothing else reads.
+/// Estimates the calls to each store. Each search is assumed to find `found` keys that nothing else
+/// reads.
 pub fn forecast<S: Ord + Clone>(
     stores: &BTreeMap<S, Store>,
     objects: &[Object<S>],

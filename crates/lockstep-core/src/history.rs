@@ -1,7 +1,7 @@
-//! What was written, when, why, and what became of it; and how long a change took on its way.
+//! Records the revision history in the status, and measures how long a change took.
 //!
-//! Both follow from two statuses, the one before and the one after: so they are right after a restart too, and cost no write of
-//! their own.
+//! Both are derived from the status before and after a reconcile. They are therefore correct after
+//! a restart, and need no extra write.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use lockstep_api::{RevisionRecord, RolloutPhase, SourceStatus, SyncedSecretStatu
 
 use crate::time::to_seconds;
 
-/// How many sources a status lists.
+/// Maximum number of sources in a status.
 pub const MAX_SOURCES: usize = 64;
-/// How many revisions a status remembers.
+/// Maximum number of revisions in a status.
 pub const MAX_RECORDS: usize = 10;
-/// How many of the sources that changed a record lists.
+/// Maximum number of changed sources in one record.
 const MAX_CHANGED: usize = 4;
 
-/// The history once the status is otherwise as `new` says: newest first.
+/// Returns the history for the status `new`, the newest revision first.
 pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) -> Vec<RevisionRecord> {
     let mut records = old.history.clone();
     let Some(target) = new.target.as_ref().filter(|target| !target.revision.is_empty()) else {
@@ -31,7 +31,7 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
         .first()
         .is_none_or(|newest| newest.revision != target.revision)
     {
-        // a first sync changes nothing
+        // the first sync is not a change
         let mut changed = if records.is_empty() {
             Vec::new()
         } else {
@@ -57,7 +57,7 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
         newest.rollout = Some(rollout.phase);
         newest.target_count = i64::try_from(rollout.targets.len()).ok();
         newest.end_time = rollout.end_time;
-        // why it stood still once is worth knowing, also when it went on
+        // keep the reason why the rollout was held, even if it continued later
         if rollout.message.is_some() {
             newest.message.clone_from(&rollout.message);
         }
@@ -65,7 +65,7 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
     records
 }
 
-/// The sources that the earlier ones do not have in the same version.
+/// Returns the sources that are new or changed.
 fn changed(old: &[SourceStatus], new: &[SourceStatus]) -> Vec<SourceStatus> {
     let before: std::collections::BTreeSet<&SourceStatus> = old.iter().collect();
     new.iter()
@@ -74,27 +74,28 @@ fn changed(old: &[SourceStatus], new: &[SourceStatus]) -> Vec<SourceStatus> {
         .collect()
 }
 
-/// A station of a change on its way from the source to the pods.
+/// A stage that a change reaches on its way from the source to the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Stage {
-    /// lockstep knows of it.
+    /// lockstep noticed the change.
     Noticed,
-    /// It is in the Secret.
+    /// The change was written to the Secret.
     Written,
-    /// Every target runs on it.
+    /// Every target runs on the change.
     Ready,
 }
 
 impl Stage {
-    /// The label in metrics.
+    /// Returns the label in metrics.
     pub fn label(self) -> &'static str {
         self.into()
     }
 }
 
-/// The stages that a change reached between two statuses, and how long after it was made at its source. Nothing for a first sync,
-/// which is no change, for a rollback, and where the source does not tell when it changed.
+/// Returns the stages that a change reached between two statuses, with the time since it was made
+/// at its source. Empty for the first sync, for a rollback, and if the source does not report the
+/// time of the change.
 pub fn reached(
     old: Option<&SyncedSecretStatus>,
     new: &SyncedSecretStatus,
@@ -104,7 +105,7 @@ pub fn reached(
     let (Some(old), Some(record)) = (old, new.history.first()) else {
         return reached;
     };
-    // a first sync leaves one record
+    // the first sync leaves one record
     if new.history.len() < 2 || record.rollback {
         return reached;
     }
@@ -116,7 +117,7 @@ pub fn reached(
     let Some(created) = created else {
         return reached;
     };
-    // clocks differ: what is known before it was made took no time
+    // the clock of the source may be ahead, so a negative duration counts as zero
     let since = |at: Timestamp| Duration::try_from(at.duration_since(created)).unwrap_or_default();
     let before = old.history.first();
     if before

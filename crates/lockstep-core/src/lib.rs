@@ -1,10 +1,17 @@
-//! The decisions of lockstep, as pure functions: no I/O, no clock, no client.
+//! Decides everything that lockstep does, in pure functions: no I/O, no clock, no client.
 //!
-//! [`reconcile`] ties them together. A reconcile goes through them in this order: it decides what is due, [`plan`] what is to be read and whether
-//! it may be, [`collect`] makes the keys of the Secret from what was read, [`assemble`] makes the Secret, [`report`]
-//! makes the status, [`schedule`] says when to look again, [`events`] which messages of a queue to acknowledge. [`rotation`]
-//! says whether a changed value may be written now, [`lease`] when a generated credential is renewed, replaced and revoked.
-//! [`forecast`] says how many calls all that will be.
+//! [`reconcile`] is the state machine that ties the other modules together. A sync uses them in
+//! this order:
+//!
+//! - [`plan`] resolves what is read and checks that it may be read.
+//! - [`collect`] builds the keys of the Secret from the values that were read.
+//! - [`assemble`] builds the Secret.
+//! - [`report`] builds the status.
+//! - [`schedule`] computes when the object is reconciled again.
+//!
+//! [`rotation`] decides when a changed value may be written. [`lease`] decides when a generated
+//! credential is renewed, replaced and revoked. [`events`] decides which queue messages are
+//! acknowledged. [`forecast`] estimates the number of calls.
 
 pub mod access;
 pub mod assemble;

@@ -1,17 +1,23 @@
-//! Revisions: short names of a Secret's content, also across a change of the fingerprint key.
+//! Names the content of a Secret with a short revision that survives a change of the fingerprint
+//! key.
 //!
-//! A revision is a keyed hash of the content. It is bound to one SyncedSecret by its uid, namespace and name. Equal contents of two
-//! SyncedSecrets have different revisions, so nobody can test a guess in a namespace of their own.
+//! A revision is a keyed hash of the content. It includes the uid, namespace and name of the
+//! SyncedSecret. Equal contents of two SyncedSecrets have different revisions, so nobody can test a
+//! guess in a namespace of their own.
 //!
-//! Workloads carry the revision in an annotation, and a versioned Secret in its name. A name therefore stays as long as the content
-//! does, even when the key that made it is lost or its format changes. A status names the key and the format of its hashes with
-//! [`key_id`]. Under another key:
+//! Pod templates contain the revision in an annotation, and a versioned Secret contains it in its
+//! name. A revision must therefore stay the same while the content does, even if the key is lost or
+//! the format changes. [`key_id`] in the status identifies the key and the format of its hashes.
+//! Under another key:
 //!
-//! - a hash in the status proves nothing, so [`is_unchanged`] goes by the generation of the spec and the versions of the sources;
-//! - what is unchanged by that keeps its name, and the status records the hash under the new key beside it;
-//! - what has changed by that takes the usual way, as every change does.
+//! - A hash in the status proves nothing, so [`is_unchanged`] compares the generation of the spec
+//!   and the versions of the sources.
+//! - Content that is unchanged by this comparison keeps its revision. The status records its hash
+//!   under the new key as well.
+//! - Content that changed is handled like any other change.
 //!
-//! A change of a source without versions, made exactly while the key was lost, is missed until the next change of that source.
+//! If a source has no versions and changes exactly while the key is lost, the change is missed
+//! until the next change of that source.
 
 use lockstep_api::{PreviousRevision, RefusedRevision, SourceStatus, SyncedSecretStatus, TargetStatus};
 
@@ -23,27 +29,30 @@ use crate::{
     plan::Input,
 };
 
-/// The format of revisions. Raise it when the same content begins to get another hash.
+/// The format of revisions. Raise it when the hash of the same content changes.
 const FORMAT: u8 = 2;
-/// How many hexadecimal digits a revision has.
+/// Number of hexadecimal digits of a revision.
 pub const LENGTH: usize = 8;
 
-/// Identifies the key and the format of the hashes in a status. It is a keyed hash of a constant and reveals nothing of the key.
+/// Identifies the key and the format of the hashes in a status. It is a keyed hash of a constant
+/// and reveals nothing about the key.
 pub fn key_id(key: &FingerprintKey) -> String {
     format!("{FORMAT}-{}", key.hash("key id").finish(LENGTH))
 }
 
-/// The hashes of one content.
+/// The hashes of the content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     key_id: String,
     hash: String,
-    /// The hash in format 1, which was bound to no object. Statuses of that format have no key id.
+    /// The hash in format 1, which did not include the object. Statuses of that format have no key
+    /// id.
     unbound: String,
 }
 
 impl Content {
-    /// Hashes what pods see of the Secret. Every ciphertext must have been decrypted, so that sealing a value again is no change.
+    /// Hashes the content that pods see. Ciphertexts must be decrypted already, so that a value
+    /// that is only sealed again is not a change.
     pub fn of(input: &Input<'_>, collected: &Collected, key: &FingerprintKey) -> Self {
         let mut unbound = key.hash("revision");
         unbound.field(b"1");
@@ -62,7 +71,8 @@ impl Content {
         }
     }
 
-    /// Whether a name in the status is the name of this content. `None` where its hash was made with another key, and proves nothing.
+    /// Whether a name in the status belongs to this content. `None` if its hash was made with
+    /// another key and therefore proves nothing.
     fn has_name(&self, name: Name<'_>) -> Option<bool> {
         match name.key_id {
             Some(id) if id == self.key_id => Some(name.hash.unwrap_or(name.revision) == self.hash),
@@ -71,7 +81,7 @@ impl Content {
         }
     }
 
-    /// The revision of this content: the first of `names` that is its name, or a new one.
+    /// Returns the revision of this content: the first of `names` that belongs to it, or a new one.
     pub fn revision<'a>(&self, names: impl IntoIterator<Item = Candidate<'a>>) -> Revision {
         let mut names = names.into_iter();
         let known = names.find(|candidate| self.has_name(candidate.name).unwrap_or(candidate.is_unchanged));
@@ -94,19 +104,19 @@ fn add_content(hasher: &mut Hasher, input: &Input<'_>, collected: &Collected) {
         .field(&template.secret_type.bytes());
 }
 
-/// A revision as the status records it.
+/// A revision as it is recorded in the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// The name.
+    /// The name of the revision.
     pub name: String,
-    /// The hash under the current key, where the name is from another one.
+    /// The hash under the current key, if the name was made with another key.
     pub hash: Option<String>,
-    /// The current key and format.
+    /// Identifies the current key and format.
     pub key_id: String,
 }
 
 impl Revision {
-    /// Records the revision in a target.
+    /// Records the revision in the status of a target.
     pub fn set(self, target: &mut TargetStatus) {
         target.revision = self.name;
         target.revision_hash = self.hash;
@@ -114,7 +124,7 @@ impl Revision {
     }
 }
 
-/// A name of a content in the status, and how it was made.
+/// A revision in the status, with the key that it was made with.
 #[derive(Debug, Clone, Copy)]
 pub struct Name<'a> {
     revision: &'a str,
@@ -152,7 +162,7 @@ impl<'a> From<&'a RefusedRevision> for Name<'a> {
     }
 }
 
-/// A name that a content may have.
+/// A revision that may belong to a content.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     name: Name<'a>,
@@ -160,7 +170,7 @@ pub struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// `is_unchanged` decides where the hash of the name proves nothing.
+    /// Creates a candidate. `is_unchanged` decides if the hash of the name proves nothing.
     pub fn new(name: impl Into<Name<'a>>, is_unchanged: bool) -> Self {
         Self {
             name: name.into(),
@@ -169,8 +179,9 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Whether the Secret holds what was read, as far as this can be told without hashes: the spec has the generation of the last sync, and
-/// the same remote values have the same versions.
+/// Whether the Secret contains what was read, as far as this can be determined without hashes: the
+/// generation of the spec is that of the last sync, and the same remote values have the same
+/// versions.
 pub fn is_unchanged(status: &SyncedSecretStatus, generation: Option<i64>, sources: &[SourceStatus]) -> bool {
     let waits = status
         .rotation
@@ -180,14 +191,14 @@ pub fn is_unchanged(status: &SyncedSecretStatus, generation: Option<i64>, source
     has_same_spec(status, generation) && are_the_same(status, sources) && (!waits || have_versions)
 }
 
-/// Whether the Secret was last in sync with the spec of this generation.
+/// Whether the Secret was last in sync with this generation of the spec.
 pub fn has_same_spec(status: &SyncedSecretStatus, generation: Option<i64>) -> bool {
     let Some(target) = &status.target else {
         return false;
     };
     match target.generation {
         Some(synced) => generation == Some(synced),
-        // an earlier version of lockstep recorded none
+        // an earlier version of lockstep recorded no generation
         None => is_synced(status) && generation == status.observed_generation,
     }
 }
@@ -280,7 +291,7 @@ mod tests {
         assert_ne!(content("hunter3", 1).revision([]).name, here.name);
     }
 
-    /// What is in statuses must keep its meaning: a change here restarts every workload after an upgrade.
+    /// Guards the format of hashes in statuses: a change restarts every workload after an upgrade.
     #[test]
     fn hash_format_in_statuses_is_stable() {
         let content = content("hunter2", 7);
@@ -301,18 +312,18 @@ mod tests {
     #[test]
     fn revision_name_survives_a_key_change() {
         let first = target(&content("a", 1).revision([]));
-        // the key is lost: by its hash the name proves nothing
+        // the key is lost, so the hash of the name proves nothing
         let adopted = content("a", 2).revision([Candidate::new(&first, true)]);
         assert_eq!(adopted.name, first.revision);
         assert!(adopted.hash.is_some());
         assert_ne!(Some(&adopted.key_id), first.key_id.as_ref());
-        // from then on it is known by its hash, whatever else changed
+        // afterwards the hash identifies it, whatever else changed
         let kept = target(&adopted);
         assert_eq!(content("a", 2).revision([Candidate::new(&kept, false)]), adopted);
         let changed = content("b", 2).revision([Candidate::new(&kept, true)]);
         assert_ne!(changed.name, first.revision);
         assert_eq!(changed.hash, None);
-        // and the key that was lost comes back
+        // the lost key comes back
         let back = content("a", 1).revision([Candidate::new(&kept, true)]);
         assert_eq!((back.name.as_str(), back.hash), (&*first.revision, None));
     }
@@ -331,10 +342,10 @@ mod tests {
             key_id: bad.key_id.clone(),
             ..RefusedRevision::default()
         };
-        // pods that never left the good revision are not restarted
+        // pods that stayed on the good revision are not restarted
         let back = content("good", 2).revision([Candidate::new(&bad, false), Candidate::new(&pinned, true)]);
         assert_eq!(back.name, good.revision);
-        // a refused content is known under the key that refused it, and not taken for refused under another
+        // a refused content is recognized only under the key that refused it
         let known = |byte| content("bad", byte).revision([Candidate::new(&refused, false)]);
         assert_eq!(known(1).name, bad.revision);
         assert_ne!(known(2).name, bad.revision);

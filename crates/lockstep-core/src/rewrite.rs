@@ -17,8 +17,9 @@ use crate::{
 /// Maximum length of a key between the steps, in bytes. The limit of Kubernetes is checked later.
 const MAX_KEY: usize = 4096;
 
-/// The error of a step of `rewrite`. It names the step and counts keys. It contains no value, and no key that the spec
-/// does not name: keys are properties of remote values, whose names can be secrets, too.
+/// The error of a step of `rewrite`. It names the step and counts keys. It contains no value, and
+/// no key that the spec does not name, because keys can be properties of remote values, whose names
+/// can be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rewrite[{step}]: {message}")]
 pub struct RewriteError {
@@ -66,7 +67,7 @@ fn apply(
         let which = one_of(entries.len());
         return rename(entries, |key| {
             budget
-                .ask()
+                .check()
                 .and_then(|()| template::render_key(&transform.template, key))
                 .map_err(|error| format!("transform.template for {which}: {error}"))
         });
@@ -90,9 +91,9 @@ fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
 fn replaced(pattern: &Regex, key: &str, target: &str, budget: Budget) -> Result<String, TemplateError> {
     let mut renamed = String::new();
     let mut end = 0;
-    budget.ask()?;
+    budget.check()?;
     for captures in pattern.captures_iter(key) {
-        budget.ask()?;
+        budget.check()?;
         let Some(found) = captures.get(0) else { continue };
         renamed.push_str(&key[end..found.start()]);
         captures.expand(target, &mut renamed);

@@ -1,5 +1,5 @@
-//! When an object is looked at next. Jitter comes from the object's uid, so it is the same in a test and spread in a
-//! cluster.
+//! Computes when an object is reconciled again. Jitter depends on the uid of the object, so it is
+//! spread in a cluster and repeatable in tests.
 
 use std::{
     hash::{Hash, Hasher},
@@ -10,14 +10,17 @@ use jiff::Timestamp;
 
 use crate::{remote::Requeue, time::later};
 
-/// The slow recheck of what waits for a change; where the refresh interval is shorter, the interval is.
+/// Maximum delay of the recheck of an object that waits for a change. A shorter refresh interval
+/// takes precedence.
 pub const SLOW_RECHECK: Duration = Duration::from_secs(600);
-/// The first of these rechecks; the time between them doubles.
+/// Delay of the first recheck of an object that waits for a change. Each further delay doubles.
 pub const FIRST_RECHECK: Duration = Duration::from_secs(15);
-/// After a restart, objects that are in sync are refreshed within this time, or within their interval if it is shorter.
+/// After a restart, objects in sync are refreshed within this time, or within their interval if it
+/// is shorter.
 pub const RESTART_SPREAD: Duration = Duration::from_secs(600);
 
-/// FNV-1a, 64 bits: stable across versions and machines, which the standard library's hasher is not.
+/// FNV-1a with 64 bits. Unlike the hasher of the standard library, it is the same in every version
+/// and on every machine.
 #[derive(Debug, Clone)]
 struct Fnv(u64);
 
@@ -33,16 +36,16 @@ impl Hasher for Fnv {
     }
 }
 
-/// A hash for jitter. Nothing that outlives the process depends on it.
+/// Returns a hash for jitter. It must not be persisted.
 fn hash(seeds: impl Hash) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     seeds.hash(&mut hasher);
     hasher.finish()
 }
 
-/// A number in `0.0..1.0` that depends on the seeds only.
+/// Returns a number in `0.0..1.0` that depends only on the seeds.
 pub fn fraction(seeds: impl Hash) -> f64 {
-    // the low bits of FNV are its weak ones: mix before taking the upper 53
+    // the low bits of FNV are weak, so mix them before taking the upper 53
     let hash = hash(seeds);
     let mixed = hash ^ (hash >> 32);
     let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -51,27 +54,27 @@ pub fn fraction(seeds: impl Hash) -> f64 {
     fraction
 }
 
-/// The time from one refresh to the next: the interval and up to 10 % of it.
+/// Returns the time between two refreshes: the interval plus up to 10 %.
 pub fn refresh(interval: Duration, uid: &str, round: u64) -> Duration {
     interval.mul_f64(1.0 + 0.1 * fraction((uid, round)))
 }
 
-/// How many batches one slot of a store holds: enough that the last, which is seldom full, weighs little, and few enough
-/// that a slot is over soon.
+/// Number of batches in one slot of a store. The last batch of a slot is rarely full, so fewer
+/// batches would waste more calls. With more, a slot would take longer.
 const BATCHES_PER_SLOT: usize = 5;
 
-/// Where an object sits among those of its store: objects that read the same key first sit together, are refreshed in the
-/// same slot, and wait beside each other, so that one request serves them all.
+/// Groups objects of a store whose reads one request can serve. Objects with the same first key
+/// share a batch key: they are refreshed in the same slot and are queued next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BatchKey(u64);
 
 impl BatchKey {
-    /// The batch key of everybody who reads this key first.
+    /// Returns the batch key of all objects whose first key this is.
     pub fn of_key(key: &str) -> Self {
         Self::new(("key", key))
     }
 
-    /// The batch key of an object that reads no key of which it could be known beforehand.
+    /// Returns the batch key of an object without a key that is known before its sync.
     pub fn of_object(uid: &str) -> Self {
         Self::new(("object", uid))
     }
@@ -81,18 +84,17 @@ impl BatchKey {
     }
 }
 
-/// How the refreshes of one object go together with others.
+/// Decides whether the refreshes of an object are aligned with those of other objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RefreshSchedule {
-    /// By itself.
+    /// The object is refreshed independently of others.
     #[default]
     Free,
-    /// In one of so many slots, with others of the same store, so that batches fill. `seed` is the store's: stores do not
-    /// take their slots together.
+    /// The object is refreshed in a slot with others of the same store, so that batches are full.
     Slots {
-        /// What the store's slots are shifted by.
+        /// The offset of the store's slots, so that slots of different stores are not aligned.
         seed: u64,
-        /// How many slots there are in one round.
+        /// The number of slots in one interval.
         slots: u32,
         /// The slot of this object, from 0.
         slot: u32,
@@ -100,7 +102,8 @@ pub enum RefreshSchedule {
 }
 
 impl RefreshSchedule {
-    /// The refresh schedule of an object that sits at `batch_key`, one of so many of a store that gives so many values with one call.
+    /// Returns the refresh schedule of an object in a store with this number of members. `batch` is
+    /// the maximum number of values that one call to the store reads.
     pub fn new(store: &str, members: usize, batch: usize, batch_key: BatchKey) -> Self {
         if batch <= 1 {
             return Self::Free;
@@ -122,7 +125,7 @@ impl RefreshSchedule {
         }
     }
 
-    /// The slot that the object takes, from 0; `None` where it goes by itself.
+    /// Returns the slot of the object, from 0; `None` if it is refreshed independently.
     pub const fn slot(self) -> Option<u32> {
         match self {
             Self::Free => None,
@@ -131,8 +134,9 @@ impl RefreshSchedule {
     }
 }
 
-/// The next refresh. In a refresh schedule of slots it is the object's own slot, which comes once every interval: the first time after
-/// a tenth of the interval at least, and from then on exactly an interval after the one before.
+/// Returns the time of the next refresh. With slots, it is the time of the object's own slot, which
+/// occurs once per interval. The first refresh is at least a tenth of the interval away. The later
+/// ones are exactly an interval apart.
 pub fn next_refresh(
     interval: Duration,
     uid: &str,
@@ -153,14 +157,14 @@ pub fn next_refresh(
     Timestamp::from_millisecond(due).unwrap_or(now)
 }
 
-/// The time from the start of the operator to the first refresh of an object that is in sync.
+/// Returns the time from the start of the operator to the first refresh of an object in sync.
 pub fn first_after_restart(interval: Duration, uid: &str, process_seed: u64) -> Duration {
     interval
         .min(RESTART_SPREAD)
         .mul_f64(fraction((uid, process_seed)))
 }
 
-/// The time until a failed object is tried again. `attempt` counts from 0.
+/// Returns the delay before a failed object is retried. `attempt` starts at 0.
 pub fn retry(
     requeue: Requeue,
     interval: Duration,
@@ -176,13 +180,14 @@ pub fn retry(
     };
     match requeue {
         Requeue::RefreshInterval => refresh(interval, uid, u64::from(attempt)),
-        // What became good again at its source is noticed as soon as a new value would be. What no watch tells of,
-        // such as a foreign Secret that goes away, is soon looked at once more, and then ever more seldom.
+        // A value that is fixed at its source is noticed as early as a new value would be. Some
+        // changes cause no watch event, such as the deletion of someone else's Secret. They are
+        // noticed by rechecks, whose delay doubles.
         Requeue::OnChange => exponential(FIRST_RECHECK, SLOW_RECHECK.min(interval)),
         Requeue::Quick if attempt == 0 => Duration::from_millis(500).mul_f64(1.0 + jitter),
         Requeue::Quick | Requeue::Backoff => exponential(Duration::from_secs(2), Duration::from_secs(300)),
         Requeue::RetryAfter => match retry_after {
-            // everyone who waits for the same store comes back spread over a quarter of the pause
+            // spread the objects that wait for the same store over a quarter of the delay
             Some(after) => after + after.max(Duration::from_secs(1)).mul_f64(0.25 * jitter),
             None => exponential(Duration::from_secs(5), Duration::from_secs(300)),
         },
@@ -224,13 +229,13 @@ mod tests {
             RefreshSchedule::new("SecretStore/shop/vault", 1000, 1, batch_key(0)),
             RefreshSchedule::Free
         );
-        // each was synced at a time of its own, in a minute
+        // the objects were synced at different times within a minute
         let mut slots = std::collections::BTreeMap::<i64, usize>::new();
         for number in 0..1000 {
             let uid = format!("uid-{number}");
             let refresh_schedule = refresh_schedule(number);
             let mut due = next_refresh(interval, &uid, 1, refresh_schedule, at(number * 60));
-            // what is late by some milliseconds stays in step
+            // a refresh that is late by some milliseconds does not shift its slot
             for round in 2..6 {
                 let fired = later(due, Duration::from_millis(37));
                 let next = next_refresh(interval, &uid, round, refresh_schedule, fired);

@@ -89,11 +89,11 @@ impl NameExpression {
 /// Returns the expression with the smallest size limit that fits.
 fn smallest(pattern: &str, largest: usize) -> Result<(Regex, usize), SearchError> {
     let sizes = SIZES.into_iter().filter(|size| *size <= largest);
-    let fits = |size| Some((sized(pattern, size)?, size));
+    let fits = |size| Some((compile_sized(pattern, size)?, size));
     sizes.into_iter().find_map(fits).ok_or(SearchError::Invalid)
 }
 
-fn sized(pattern: &str, size: usize) -> Option<Regex> {
+fn compile_sized(pattern: &str, size: usize) -> Option<Regex> {
     RegexBuilder::new(pattern)
         .size_limit(size)
         .dfa_size_limit(MAX_PROGRAM)

@@ -1,6 +1,7 @@
-//! Which requests bring a Secret to its desired content, without ever reading it.
+//! Decides which requests bring a Secret to its desired content, without ever reading it.
 //!
-//! [`SecretWrite`] decides; the caller sends each [`Request`] to the API server and feeds the [`Answer`] back.
+//! [`SecretWrite`] decides. The caller sends each [`Request`] to the API server and passes the
+//! [`Answer`] back.
 //!
 //! ```text
 //! start ──▶ uid recorded ──▶ Replace(uid) ── 200 ──▶ Done
@@ -11,20 +12,24 @@
 //!                                                                └ immutable ──▶ Claim
 //! ```
 //!
-//! A denied replacement with an immutable Secret is followed by a claim as well. The API server compares the data of an immutable
-//! Secret before the policy runs, so a denial shows that the data is the same. The write ends as it does with other data.
+//! If the replacement with an immutable Secret is denied, a claim follows as well. The API server
+//! compares the data of an immutable Secret before the policy runs, so a denial shows that the data
+//! is the same. The write must not reveal this, so it ends as it does with other data.
 //!
-//! These rules keep other people's Secrets safe:
+//! These rules protect Secrets of others:
 //!
-//! - A Secret is deleted only by uid and resourceVersion together: those that a [`Request::Claim`] returned, which proves that the
-//!   Secret belongs to this SyncedSecret, or those that status recorded, if the Secret is immutable and cannot be claimed. Someone may
-//!   hand the Secret over to another SyncedSecret at any time. This keeps the uid and changes the resourceVersion.
-//! - A request without a uid is sent only after [`Request::Prove`] showed that the admission policy is enforced for this very Secret,
-//!   because the policy alone decides then whether the Secret may be replaced.
-//! - A Secret that keys were merged into is never taken for one that lockstep wrote.
+//! - A Secret is deleted only by uid and resourceVersion together. Either a [`Request::Claim`]
+//!   returned them, which proves that the Secret belongs to this SyncedSecret, or the status
+//!   recorded them and the Secret is immutable and cannot be claimed. Someone can hand the Secret
+//!   over to another SyncedSecret at any time, which keeps the uid and changes the resourceVersion.
+//! - A request without a uid is sent only after [`Request::Prove`] showed that the admission policy
+//!   is enforced for this Secret, because then only the policy decides whether the Secret may be
+//!   replaced.
+//! - A Secret that keys were merged into is never treated as one that lockstep wrote.
 //!
-//! A Secret becomes immutable only after its uid is recorded: [`SecretWrite`] creates it mutable and reports
-//! [`Done::sealed`] as false, the caller records the uid and writes again. An immutable Secret could not be claimed after a crash.
+//! A Secret becomes immutable only after its uid is recorded, because an immutable Secret could not
+//! be claimed after a crash. [`SecretWrite`] creates it mutable and sets [`Done::sealed`] to false.
+//! The caller then records the uid and writes again.
 
 mod error;
 
@@ -32,8 +37,8 @@ use lockstep_api::{SyncedSecretStatus, TargetStatus};
 
 pub use error::WriteError;
 
-/// The Secret of that name in the status. An entry that was recorded before a write is newer than the one that was reported after an
-/// earlier write.
+/// Returns the identity of the Secret with this name in the status. An entry that was recorded
+/// before a write is newer than one that was reported after an earlier write.
 pub fn recorded(status: Option<&SyncedSecretStatus>, name: &str) -> Option<SecretIdentity> {
     let status = status?;
     let recorded = status.versions.iter().chain(&status.target);
@@ -42,17 +47,17 @@ pub fn recorded(status: Option<&SyncedSecretStatus>, name: &str) -> Option<Secre
         .find_map(SecretIdentity::recorded)
 }
 
-/// Identity of a Secret in the API server.
+/// Identifies one state of a Secret in the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretIdentity {
-    /// Its `metadata.uid`.
+    /// `metadata.uid` of the Secret.
     pub uid: String,
-    /// Its `metadata.resourceVersion`.
+    /// `metadata.resourceVersion` of the Secret.
     pub resource_version: String,
 }
 
 impl SecretIdentity {
-    /// The identity in an entry of the status, if the Secret was written.
+    /// Returns the identity in an entry of the status, if the Secret was written.
     pub fn recorded(target: &TargetStatus) -> Option<Self> {
         (!target.uid.is_empty()).then(|| Self {
             uid: target.uid.clone(),
@@ -61,109 +66,114 @@ impl SecretIdentity {
     }
 }
 
-/// Whether a Secret is as the status records it.
+/// How a Secret differs from what the status records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drift {
-    /// It was not changed since.
+    /// The Secret is unchanged.
     None,
-    /// It was changed, or replaced by another one.
+    /// The Secret was changed, or replaced by another one.
     Edited,
-    /// It does not exist.
+    /// The Secret does not exist.
     Gone,
 }
 
-/// A request about one Secret. None of them returns content.
+/// A request about one Secret. No response contains the content of the Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// `POST` of the desired Secret, mutable.
     Create,
     /// `PUT` of the desired Secret.
     Replace {
-        /// Precondition; without it the admission policy alone decides.
+        /// The uid as a precondition. Without it, only the admission policy decides.
         uid: Option<String>,
         /// Whether the Secret is sent as immutable.
         sealed: bool,
     },
-    /// Dry-run `PUT` in the name of an owner that does not exist. The admission policy refuses it, if it is enforced for this Secret.
+    /// Dry-run `PUT` for an owner that does not exist. If the admission policy is enforced for this
+    /// Secret, it denies the request.
     Prove,
-    /// Dry-run `POST` without an owner. It proves the policy for the namespace where the Secret is immutable, so that no `PUT` reaches
-    /// the policy.
+    /// Dry-run `POST` without an owner. It proves that the policy is enforced in the namespace. It
+    /// is needed for an immutable Secret, for which no `PUT` reaches the policy.
     ProveCreate,
-    /// Dry-run `PUT` that the admission policy allows only on a Secret of this SyncedSecret. The answer holds its uid.
+    /// Dry-run `PUT` that the admission policy allows only for a Secret of this SyncedSecret. The
+    /// response contains the uid.
     Claim,
-    /// Dry-run `POST` of the desired Secret under an unused name, so that nothing is deleted for a Secret that cannot be created.
+    /// Dry-run `POST` of the desired Secret under an unused name, so that a Secret is not deleted
+    /// if it cannot be created again.
     Rehearse,
     /// `DELETE` with uid and resourceVersion as preconditions.
     Delete(SecretIdentity),
-    /// Dry-run `DELETE` with the same preconditions: whether the Secret is as the status records it.
+    /// Dry-run `DELETE` with the same preconditions, which shows whether the Secret is unchanged.
     Probe(SecretIdentity),
 }
 
-/// What the API server answered. `E` is any other failure; it ends the write.
+/// The response of the API server. `E` is any other error, which ends the write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer<E> {
-    /// Success of a create, a replacement, a claim or a rehearsal.
+    /// The create, replacement, claim or rehearsal succeeded.
     Written(SecretIdentity),
-    /// Success of a deletion.
+    /// The deletion succeeded.
     Deleted,
-    /// A Secret of that name exists.
+    /// A Secret with this name exists.
     AlreadyExists,
-    /// No Secret of that name exists.
+    /// No Secret with this name exists.
     NotFound,
-    /// The Secret has another uid or resourceVersion than the preconditions.
+    /// The uid or resourceVersion differs from the preconditions.
     Conflict,
     /// A field of the Secret cannot be changed.
     Immutable,
-    /// The admission policy refused: the Secret belongs to someone else. For a proof: the rule that it proves refused.
+    /// The admission policy denied the request, because the Secret belongs to someone else. For a
+    /// proof, the tested rule denied it.
     Denied,
-    /// Something other than the rule that a proof is about refused, so it proves nothing.
+    /// Something other than the tested rule rejected a proof, so it proves nothing.
     Unguarded,
-    /// Anything else.
+    /// Any other error.
     Failed(E),
 }
 
-/// Why a write ended without the Secret being written. Nothing was changed unless the variant says so.
+/// Why a Secret was not written. Nothing was changed unless the variant states otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteFailure<E> {
     /// The Secret exists and belongs to someone else.
     Foreign,
-    /// The Secret exists, is immutable or has another type, and does not belong to this SyncedSecret.
+    /// The Secret exists, is immutable or has another type, and does not belong to this
+    /// SyncedSecret.
     NotAdoptable,
-    /// The Secret exists, and without a proven admission policy nothing shows whose it is.
+    /// The Secret exists, and its owner is unknown because the admission policy is not proven.
     Unproven,
-    /// The Secret changed between two requests. A retry settles it.
+    /// The Secret changed between two requests. A retry can succeed.
     Raced,
-    /// The Secret is immutable and was changed since it was recorded, so nothing shows whose it is.
+    /// The Secret is immutable and was changed since it was recorded, so its owner is unknown.
     Changed,
-    /// The API server refused or failed.
+    /// The API server rejected the request or failed.
     Api(E),
 }
 
-/// Result of a write.
+/// The result of a successful write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The Secret that was written.
+    /// The identity of the written Secret.
     pub identity: SecretIdentity,
-    /// How it was written.
+    /// How the Secret was written.
     pub how: How,
     /// Whether the Secret has its final mutability. If false, record the uid and write again.
     pub sealed: bool,
 }
 
-/// How a Secret was written; the label in metrics.
+/// How a Secret was written, also the label in metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum How {
-    /// It did not exist.
+    /// The Secret did not exist.
     Created,
-    /// Its content was replaced.
+    /// The content of the Secret was replaced.
     Updated,
-    /// It was deleted and created again, because a field of it cannot be changed.
+    /// The Secret was deleted and created again, because a field cannot be changed.
     Recreated,
 }
 
 impl How {
-    /// The label in metrics.
+    /// Returns the label in metrics.
     pub fn label(self) -> &'static str {
         self.into()
     }
@@ -172,29 +182,30 @@ impl How {
 /// The next step of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step<E> {
-    /// Send this request and resume with its answer.
+    /// Send this request and resume with the response.
     Send(Request),
-    /// The Secret is written.
+    /// The Secret was written.
     Done(Done),
-    /// The Secret is not written.
+    /// The Secret was not written.
     Failed(WriteFailure<E>),
 }
 
-/// Upper bound for the requests of one write: someone who deletes and creates the Secret all the time cannot keep it going.
+/// Maximum number of requests in one write. It ends a write even if someone keeps deleting and
+/// creating the Secret.
 const MAX_REQUESTS: usize = 10;
 
-/// What shows that the Secret belongs to this SyncedSecret.
+/// The evidence that the Secret belongs to this SyncedSecret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Owned {
-    /// Nothing.
+    /// There is no evidence.
     Unknown,
-    /// The status recorded it.
+    /// The status recorded the Secret.
     Recorded(SecretIdentity),
-    /// A claim in this write returned it.
+    /// A claim in this write returned the Secret.
     Claimed(SecretIdentity),
 }
 
-/// One write of one Secret.
+/// The state of one write of a Secret.
 #[derive(Debug, Clone)]
 pub struct SecretWrite {
     immutable: bool,
@@ -206,7 +217,7 @@ pub struct SecretWrite {
 }
 
 impl SecretWrite {
-    /// Starts a write. `recorded` is the Secret of that name in status.
+    /// Starts a write. `recorded` is the Secret with the target name in the status.
     pub fn start(recorded: Option<SecretIdentity>, immutable: bool, policy_proven: bool) -> (Self, Request) {
         let (owned, first) = match recorded {
             Some(recorded) => {
@@ -227,7 +238,7 @@ impl SecretWrite {
         (write, first)
     }
 
-    /// Takes the answer to the last request and returns the next step.
+    /// Processes the response to the last request and returns the next step.
     pub fn resume<E>(&mut self, answer: Answer<E>) -> Step<E> {
         let sent = self.sent.clone();
         match (sent, answer) {
@@ -249,7 +260,7 @@ impl SecretWrite {
                 uid: None,
                 sealed: false,
             }),
-            // a Secret that is immutable already can only be replaced by the same content
+            // a Secret that is already immutable can only be replaced with the same content
             (Request::Prove, Answer::Immutable) if self.immutable => self.send(Request::ProveCreate),
             (Request::ProveCreate, Answer::Denied) => self.send(Request::Replace {
                 uid: None,
@@ -258,16 +269,18 @@ impl SecretWrite {
             (Request::Replace { sealed, .. }, Answer::Written(identity)) => {
                 done(identity, How::Updated, sealed == self.immutable)
             }
-            // someone deleted the Secret, or deleted it and created another one
+            // someone deleted the Secret, and may have created another one
             (Request::Replace { uid: Some(_), .. }, Answer::NotFound | Answer::Conflict) => {
                 self.owned = Owned::Unknown;
                 self.send(Request::Create)
             }
-            // someone else may have adopted the Secret meanwhile; without the policy a claim would show nothing
+            // someone else may have adopted the Secret meanwhile; without the policy, a claim shows
+            // nothing
             (Request::Replace { uid: Some(_), .. }, Answer::Immutable) if !self.policy_proven => {
                 self.send(Request::Rehearse)
             }
-            // with the component deny-guesses, the policy denies a proof before object validation rejects it
+            // with the component deny-guesses, the policy denies a proof before object validation
+            // rejects it
             (
                 Request::Replace {
                     uid: None,
@@ -278,7 +291,8 @@ impl SecretWrite {
                 uid: None,
                 sealed: true,
             }),
-            // the policy sees an immutable Secret only if its data is the same, and the failure must not reveal that
+            // the policy sees an immutable Secret only if its data is the same, and the failure
+            // must not reveal that
             (Request::Replace { .. }, Answer::Immutable)
             | (Request::Replace { sealed: true, .. }, Answer::Denied) => self.send(Request::Claim),
             (Request::Claim, Answer::Written(identity)) => {

@@ -1,6 +1,7 @@
 //! A hash for names that outlive the process, over explicit bytes.
 
-/// FNV-1a with 64 bits. It is the same in every version and on every machine. It is not for secrets.
+/// FNV-1a with 64 bits, the same in every version and on every machine. It is not suitable for
+/// secrets.
 #[derive(Debug, Clone)]
 pub struct StableHash(u64);
 

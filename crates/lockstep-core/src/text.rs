@@ -1,23 +1,23 @@
-//! Text that tenants, backends and files chose, made safe for the place where it is shown or sent.
+//! Makes text of tenants, backends and files safe for the place where it is shown or sent.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// The longest DNS-1123 subdomain: most names in Kubernetes.
+/// Maximum length of a DNS-1123 subdomain, the format of most names in Kubernetes.
 pub const MAX_SUBDOMAIN: usize = 253;
-/// The longest DNS-1123 label: names of namespaces and Services.
+/// Maximum length of a DNS-1123 label, the format of the names of namespaces and Services.
 pub const MAX_LABEL: usize = 63;
 
-/// Characters of a path segment that are sent as they are: those that RFC 3986 calls unreserved.
+/// Characters that are not encoded in a path segment: the unreserved characters of RFC 3986.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Refers to one of several keys without its name, which can be part of a remote value.
+/// Refers to one of several keys without its name, which may be part of a remote value.
 pub(crate) fn one_of(keys: usize) -> String {
     match keys {
         1 => "the only key".to_owned(),
@@ -57,20 +57,21 @@ fn is_label_of_any_length(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
-/// Whether the text is a name that a backend may give something: 1 to `longest` printable ASCII characters without blanks.
+/// Whether the text is acceptable as a name that a backend chose: 1 to `longest` printable ASCII
+/// characters without spaces.
 pub fn is_backend_name(text: &str, longest: usize) -> bool {
     !text.is_empty() && text.len() <= longest && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Quotes one word for a POSIX shell. A shell that reads the result sees the word and runs none of it. Hidden characters, which no
-/// name in Kubernetes contains, are escaped first.
+/// Quotes a word for a POSIX shell. The shell uses the result as one word and expands nothing in
+/// it. Hidden characters, which no name in Kubernetes contains, are escaped first.
 pub fn shell_quote(word: &str) -> String {
     let shown = escape(word);
     // only NUL cannot be quoted, and it was escaped
     shlex::try_quote(&shown).map_or_else(|_| "''".to_owned(), Cow::into_owned)
 }
 
-/// Quotes a string for HCL, the language of Vault's policies, with the quotes around it.
+/// Quotes a string for HCL, the language of Vault policies, and includes the quotes.
 pub fn hcl_quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -81,7 +82,7 @@ pub fn hcl_quote(text: &str) -> String {
                 quoted.push('\\');
                 quoted.push(character);
             }
-            // "${" would begin an expression
+            // `${` would start an expression
             '$' if characters.peek() == Some(&'{') => push_hcl_escape(&mut quoted, character),
             character if is_hidden(character) => push_hcl_escape(&mut quoted, character),
             character => quoted.push(character),
@@ -101,23 +102,23 @@ fn push_hcl_escape(quoted: &mut String, character: char) {
     };
 }
 
-/// Percent-encodes one segment of a URL's path. A name never adds a segment, a query or a fragment.
+/// Percent-encodes a segment of a URL path. The result adds no further segment, query or fragment.
 pub fn path_segment(name: &str) -> String {
     match name {
-        // dots are unreserved, and these two would still climb
+        // dots are unreserved, but these two segments would change the path
         "." => "%2E".to_owned(),
         ".." => "%2E%2E".to_owned(),
         name => utf8_percent_encode(name, SEGMENT).to_string(),
     }
 }
 
-/// Escapes what a terminal would act on or hide: control characters and line breaks, characters that change the direction of text, and
-/// those without width. The rest stays as it is.
+/// Escapes everything that a terminal would interpret or hide: control characters, line breaks,
+/// characters that change the direction of text, and characters without width.
 pub fn escape(text: &str) -> Cow<'_, str> {
     escape_where(text, is_hidden)
 }
 
-/// Escapes like [`escape`], but keeps line breaks and tabs: for text of several lines.
+/// Escapes like [`escape`], but keeps line breaks and tabs, for text of several lines.
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     escape_where(text, |character| {
         !matches!(character, '\n' | '\t') && is_hidden(character)
@@ -141,7 +142,8 @@ fn escape_where(text: &str, escapes: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Escapes in a JSON text what a terminal would hide. JSON holds such characters in strings only, so the result has the same value.
+/// Escapes hidden characters in JSON text. They occur only in strings, so the value does not
+/// change.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
     let escapes = |character: char| !matches!(character, '\n' | '\t' | '\r') && is_hidden(character);
     if !json.chars().any(escapes) {
@@ -162,7 +164,7 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether a terminal acts on the character or shows nothing in its place.
+/// Whether a terminal interprets the character or shows nothing for it.
 pub fn is_hidden(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();

@@ -1,4 +1,4 @@
-//! Time as an argument.
+//! Clocks that are passed as arguments, and arithmetic with times.
 
 use std::{
     fmt,
@@ -9,13 +9,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::crd::TIMES;
 
-/// Where the current time comes from: the system in the binary, a test's own in tests.
+/// The source of the current time. Tests use their own.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The current time.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The system's clock.
+/// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -29,8 +29,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that began with another one and goes by itself since: nobody sets it. Deadlines of what pods do go by it, so that a
-/// clock that is set does not make them fail.
+/// A monotonic clock that starts at the time of another clock. Deadlines of pods use it, so that
+/// they do not expire when the system clock is changed.
 #[derive(Debug, Clone, Copy)]
 pub struct SteadyClock {
     began: Timestamp,
@@ -38,7 +38,7 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
-    /// One that says now what that clock says.
+    /// Creates a clock that starts at the current time of `clock`.
     pub fn new(clock: &dyn Clock) -> Self {
         Self {
             began: clock.now(),
@@ -46,7 +46,7 @@ impl SteadyClock {
         }
     }
 
-    /// How long it goes.
+    /// Returns the time since the clock was created.
     fn passed(&self) -> Duration {
         self.since.elapsed()
     }
@@ -58,10 +58,10 @@ impl Clock for SteadyClock {
     }
 }
 
-/// A clock that can be shared.
+/// A clock that several owners share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// Drops the fraction of a second: Kubernetes writes times in whole seconds.
+/// Truncates a time to whole seconds, the precision of times in Kubernetes.
 pub(crate) fn to_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
@@ -81,7 +81,7 @@ pub fn later(now: Timestamp, by: Duration) -> Timestamp {
         .map_or(end, |sum| sum.min(end))
 }
 
-/// The time from `now` until `at`, at least a millisecond.
+/// Returns the time from `now` until `at`, at least one millisecond.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now))
         .unwrap_or(Duration::ZERO)

@@ -12,13 +12,13 @@ pub(crate) const USAGE: u8 = 2;
 
 /// Prints an error to standard error and returns exit code 1.
 pub(crate) fn failed(message: &str) -> ExitCode {
-    output::complain(&format!("error: {message}"));
+    output::print_error(&format!("error: {message}"));
     ExitCode::from(FAILED)
 }
 
 /// Prints an error to standard error and returns exit code 2.
-pub(crate) fn misused(message: &str) -> ExitCode {
-    output::complain(&format!("error: {message}"));
+pub(crate) fn usage_error(message: &str) -> ExitCode {
+    output::print_error(&format!("error: {message}"));
     ExitCode::from(USAGE)
 }
 

@@ -65,7 +65,7 @@ fn text(records: &[RevisionRecord], now: Timestamp) -> String {
             record.revision.clone(),
             record.written_time.to_string(),
             between(record.written_time, now),
-            why(record, nth + 1 == records.len()),
+            cause(record, nth + 1 == records.len()),
             rollout(record, nth == 0),
         ]
     }));
@@ -74,7 +74,7 @@ fn text(records: &[RevisionRecord], now: Timestamp) -> String {
 
 /// Returns why a revision was written. The oldest record without changed sources counts as the
 /// first sync, although older revisions may no longer be in the history.
-fn why(record: &RevisionRecord, oldest: bool) -> String {
+fn cause(record: &RevisionRecord, oldest: bool) -> String {
     if record.rollback {
         return "rollback".to_owned();
     }

@@ -42,11 +42,11 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// Writes a line to standard error. Errors are ignored: nobody is reading.
-pub(crate) fn complain(line: &str) {
+pub(crate) fn print_error(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::escape(line));
 }
 
 /// Writes lines to standard error and escapes characters that control a terminal.
-pub(crate) fn complain_lines(lines: &str) {
+pub(crate) fn print_error_lines(lines: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text::escape_lines(lines));
 }

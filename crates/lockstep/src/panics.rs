@@ -11,7 +11,7 @@ pub(crate) fn install_hook() {
         if tracing::dispatcher::has_been_set() {
             tracing::error!(%place, "panic: this is a bug in lockstep, please report it");
         } else {
-            output::complain(&format!(
+            output::print_error(&format!(
                 "error: panic at {place}: this is a bug in lockstep, please report it"
             ));
         }

@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(&format!("cannot start the async runtime: {error}")),
     };
-    let result = runtime.block_on(operate(arguments));
+    let result = runtime.block_on(run_operator(arguments));
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     }
 }
 
-async fn operate(arguments: RunArguments) -> Result<(), String> {
+async fn run_operator(arguments: RunArguments) -> Result<(), String> {
     let mut signals = StopSignals::catch().map_err(|error| format!("cannot catch signals: {error}"))?;
     if let Some(root) = &arguments.file_root
         && !root.is_dir()

@@ -1,10 +1,10 @@
-//! The demo, as a person runs it: the exit code and what it prints.
+//! Runs the demo as a user does and checks its exit code and output.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 use kube::{Api, api::ListParams};
 use lockstep_testkit::{ControlPlane, binaries};
 
-/// Demos want the same ports where they are free: one at a time.
+/// Runs one demo at a time, because demos prefer the same ports.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn demo(arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
@@ -44,8 +44,8 @@ fn printed(output: &Output) -> String {
     )
 }
 
-/// Fails unless the demo ended well and these texts stand in what it printed, in this order.
-fn assert_told(output: &Output, texts: &[&str]) {
+/// Checks that the demo succeeded and that its output contains these texts in this order.
+fn assert_printed(output: &Output, texts: &[&str]) {
     let printed = printed(output);
     assert_eq!(output.status.code(), Some(0), "{printed}");
     let mut rest = printed.as_str();
@@ -58,13 +58,13 @@ fn assert_told(output: &Output, texts: &[&str]) {
     assert!(!printed.contains('✗'), "{printed}");
     assert!(
         !printed.contains('\u{1b}'),
-        "codes for terminals where there is none:\n{printed}"
+        "escape codes without a terminal:\n{printed}"
     );
 }
 
 #[test]
-fn a_value_in_openbao_becomes_a_secret_and_its_change_follows() {
-    assert_told(
+fn openbao_value_and_its_change_reach_the_secret() {
+    assert_printed(
         &demo(&[], None),
         &[
             "✓ control plane",
@@ -102,9 +102,9 @@ fn a_value_in_openbao_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
-fn a_value_in_a_file_becomes_a_secret_and_its_change_follows() {
+fn file_value_and_its_change_reach_the_secret() {
     let output = demo(&["--provider", "file"], None);
-    assert_told(
+    assert_printed(
         &output,
         &[
             "✓ control plane",
@@ -120,9 +120,9 @@ fn a_value_in_a_file_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
-fn a_value_at_aws_becomes_a_secret_and_its_change_follows() {
+fn aws_value_and_its_change_reach_the_secret() {
     let output = demo(&["--provider", "aws"], None);
-    assert_told(
+    assert_printed(
         &output,
         &[
             "✓ moto",
@@ -136,9 +136,9 @@ fn a_value_at_aws_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
-fn a_value_at_google_becomes_a_secret_and_its_change_follows() {
+fn google_cloud_value_and_its_change_reach_the_secret() {
     let output = demo(&["--provider", "gcp"], None);
-    assert_told(
+    assert_printed(
         &output,
         &[
             "✓ the stand-in for Google Cloud",
@@ -153,7 +153,7 @@ fn a_value_at_google_becomes_a_secret_and_its_change_follows() {
 }
 
 #[test]
-fn an_operator_that_does_not_start_fails_the_demo() {
+fn demo_fails_if_the_operator_does_not_start() {
     let output = demo_of(Path::new("false"), &["--provider", "file"], None);
     let printed = printed(&output);
     assert_eq!(output.status.code(), Some(1), "{printed}");
@@ -166,7 +166,7 @@ fn an_operator_that_does_not_start_fails_the_demo() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_there_is_left_as_it_was_found() {
+async fn existing_cluster_is_left_unchanged() {
     let plane = ControlPlane::builder()
         .name("theirs")
         .with_controller_manager()
@@ -175,25 +175,29 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
         .unwrap();
     let kubeconfig = plane.kubeconfig();
 
-    let unasked = demo(&["--context", "theirs", "--provider", "file"], Some(&kubeconfig));
-    assert_eq!(unasked.status.code(), Some(1));
+    let unconfirmed = demo(&["--context", "theirs", "--provider", "file"], Some(&kubeconfig));
+    assert_eq!(unconfirmed.status.code(), Some(1));
     assert!(
-        printed(&unasked).contains("Use --yes to continue"),
+        printed(&unconfirmed).contains("Use --yes to continue"),
         "{}",
-        printed(&unasked)
+        printed(&unconfirmed)
     );
-    assert_eq!(left_over(&plane).await, [""; 0], "nothing is installed unasked");
+    assert_eq!(
+        remaining_objects(&plane).await,
+        [""; 0],
+        "nothing is installed without --yes"
+    );
 
-    let wrong = demo(&["--context", "mine", "--yes"], Some(&kubeconfig));
-    assert_eq!(wrong.status.code(), Some(1));
+    let unknown = demo(&["--context", "mine", "--yes"], Some(&kubeconfig));
+    assert_eq!(unknown.status.code(), Some(1));
     assert!(
-        printed(&wrong).contains("the kubeconfig has no context \"mine\"; it has theirs"),
+        printed(&unknown).contains("the kubeconfig has no context \"mine\"; it has theirs"),
         "{}",
-        printed(&wrong)
+        printed(&unknown)
     );
 
     let played = demo(&["--context", "theirs", "--yes"], Some(&kubeconfig));
-    assert_told(
+    assert_printed(
         &played,
         &[
             "✓ cluster           context theirs, https://127.0.0.1:",
@@ -207,7 +211,7 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
             "✓ cleaning up",
         ],
     );
-    assert_eq!(left_over(&plane).await, [""; 0], "all that was made is removed");
+    assert_eq!(remaining_objects(&plane).await, [""; 0], "everything is removed");
 
     plane.install_crds().await.unwrap();
     let occupied = demo(
@@ -221,14 +225,14 @@ async fn a_cluster_that_is_there_is_left_as_it_was_found() {
         printed(&occupied)
     );
     assert_eq!(
-        left_over(&plane).await.len(),
+        remaining_objects(&plane).await.len(),
         3,
         "definitions of others are not removed"
     );
 }
 
-/// Names of what the demo makes and has no namespace, namespaces among them.
-async fn left_over(plane: &ControlPlane) -> Vec<String> {
+/// Returns the names of cluster-scoped objects that the demo created, including namespaces.
+async fn remaining_objects(plane: &ControlPlane) -> Vec<String> {
     use k8s_openapi::{
         api::{
             admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},

@@ -50,14 +50,14 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, 
     let mut attempt = 0;
     loop {
         metrics.listening.set(0);
-        let Err(error) = hear(shared, store, metrics, done, &mut attempt).await else {
+        let Err(error) = listen_once(shared, store, metrics, done, &mut attempt).await else {
             // The provider does not support these events, or the client is about to be replaced.
             sleep(PAUSE_WITHOUT).await;
             continue;
         };
         metrics.listening.set(0);
         tracing::warn!(store = %store, kind = error.kind.label(), %error, "events are not heard");
-        if shared.events.set_trouble(
+        if shared.events.set_failure(
             store,
             Doing::Hearing,
             Some(&format!(
@@ -74,7 +74,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, 
 }
 
 /// Receives messages until something fails.
-async fn hear(
+async fn listen_once(
     shared: &Arc<Shared>,
     store: &StoreKey,
     metrics: &EventMetrics,
@@ -107,12 +107,12 @@ async fn receive(
             *attempt = 0;
         }
         metrics.listening.set(1);
-        if shared.events.set_trouble(store, Doing::Hearing, None) {
+        if shared.events.set_failure(store, Doing::Hearing, None) {
             tracing::info!(store = %store, "events are heard again");
             shared.checks.wake([store.clone()]);
         }
         for message in messages {
-            pace.concerned |= take_in(shared, store, metrics, &message);
+            pace.concerned |= accept(shared, store, metrics, &message);
         }
     }
 }
@@ -153,7 +153,7 @@ impl Pace {
 }
 
 /// Records which objects a message concerns, then wakes them. Returns whether any object was woken.
-fn take_in(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &Message) -> bool {
+fn accept(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &Message) -> bool {
     let objects = match &message.kind {
         EventKind::Anything => shared.index().dependents(store),
         kind => shared.index().readers(store, kind.keys()),
@@ -242,7 +242,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
         for attempt in 0..3_u32 {
             match timeout(ACKNOWLEDGE_DEADLINE, source.acknowledge(&receipts)).await {
                 Ok(Ok(())) => {
-                    if shared.events.set_trouble(store, Doing::Acknowledging, None) {
+                    if shared.events.set_failure(store, Doing::Acknowledging, None) {
                         shared.checks.wake([store.clone()]);
                     }
                     break;
@@ -252,10 +252,10 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
                     // Without the permission, each message is delivered again until it can be
                     // acknowledged.
                     if error.kind == lockstep_provider::ErrorKind::PermissionDenied {
-                        let trouble = format!("events are heard, and come again and again: {error}");
+                        let failure = format!("events are heard, and come again and again: {error}");
                         if shared
                             .events
-                            .set_trouble(store, Doing::Acknowledging, Some(&trouble))
+                            .set_failure(store, Doing::Acknowledging, Some(&failure))
                         {
                             shared.checks.wake([store.clone()]);
                         }

@@ -54,13 +54,13 @@ impl Executor {
     }
 
     /// Releases messages that cannot trigger a sync of this object.
-    pub(super) fn release_unheeded_messages(&self) {
-        if !self.shared.events.concern(&self.key) {
+    pub(super) fn release_ignored_messages(&self) {
+        if !self.shared.events.concerns(&self.key) {
             return;
         }
         let heeds = self.shared.objects.with(&self.key, &self.uid, |tracked| {
             let status = tracked.status(&self.object);
-            tracked.is_stale(&self.object) || self.observed(status.as_deref()).heeds_events()
+            tracked.is_stale(&self.object) || self.observed(status.as_deref()).reacts_to_events()
         });
         if !heeds {
             self.shared.events.settle(&self.key);
@@ -103,7 +103,7 @@ impl Executor {
             account: shared.account.kubectl_option(),
             key: shared.key.clone(),
             settings: shared.settings,
-            asks_stores: self.asks_stores,
+            uses_stores: self.uses_stores,
         })
     }
 }

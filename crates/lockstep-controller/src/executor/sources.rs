@@ -16,7 +16,7 @@ impl Executor {
     pub(super) async fn read_sources(&self, read: ReadSources) -> Result<SourcesRead, ProviderError> {
         let context = self.context();
         if read.large {
-            self.meter.take_place(&context).await?;
+            self.meter.acquire_slot(&context).await?;
         }
         let deleted = self
             .shared

@@ -51,7 +51,7 @@ impl Account {
 
     /// Asks the API server for the account. Every account may do so unless the cluster revoked that
     /// right; then the installed account is assumed.
-    pub async fn ask(client: &Client, operator_namespace: &str) -> Self {
+    pub async fn look_up(client: &Client, operator_namespace: &str) -> Self {
         let api: Api<SelfSubjectReview> = Api::all(client.clone());
         let parameters = PostParams::default();
         let review = SelfSubjectReview::default();

@@ -45,7 +45,7 @@ pub struct Verifier {
 
 /// The client, account and namespace of a check.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct CheckScope<'a> {
     /// The client of the API server.
     pub client: &'a Client,
     /// The account of this process.
@@ -54,9 +54,9 @@ pub struct Place<'a> {
     pub namespace: &'a str,
 }
 
-impl std::fmt::Debug for Place<'_> {
+impl std::fmt::Debug for CheckScope<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Place({})", self.namespace)
+        write!(f, "CheckScope({})", self.namespace)
     }
 }
 
@@ -85,7 +85,7 @@ async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
     answer.map_err(|error| refused(&error))
 }
 
-impl Place<'_> {
+impl CheckScope<'_> {
     fn batch(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("batch", "v1", kind));
         Api::namespaced_with(self.client.clone(), self.namespace, &resource)
@@ -137,14 +137,14 @@ impl Verifier {
     /// Starts a check, or observes the one that was started.
     pub async fn check(
         &self,
-        place: &Place<'_>,
+        scope: &CheckScope<'_>,
         spec: &Verify,
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> Check {
         match (&spec.job, &spec.http_get) {
-            (Some(job), _) => self.job(place, spec, job, attempt, now).await,
-            (None, Some(get)) => http_get(place, get).await,
+            (Some(job), _) => self.job(scope, spec, job, attempt, now).await,
+            (None, Some(get)) => http_get(scope, get).await,
             // admission rejects this
             (None, None) => Check::Blocked("verify requires exactly one of job, httpGet".to_owned()),
         }
@@ -152,18 +152,18 @@ impl Verifier {
 
     async fn job(
         &self,
-        place: &Place<'_>,
+        scope: &CheckScope<'_>,
         spec: &Verify,
         job: &VerifyJob,
         attempt: &Attempt<'_>,
         now: Timestamp,
     ) -> Check {
         let name = verify::job_name(attempt);
-        match place.get("Job", &name).await {
+        match scope.get("Job", &name).await {
             Ok(found) => return verify::read_job(attempt, &found),
             Err(Refused::Missing) if attempt.verification.job_created => return verify::cleared(attempt),
             Err(Refused::Missing) => {}
-            Err(Refused::Forbidden) => return place.forbidden("read Jobs", JOBS_ROLE),
+            Err(Refused::Forbidden) => return scope.forbidden("read Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
         }
         if !names::is_cron_job(&job.cron_job) {
@@ -171,7 +171,7 @@ impl Verifier {
                 "rotation.rollout.verify.job.cronJob: must be the name of a CronJob".to_owned(),
             );
         }
-        let cron_job = match place.get("CronJob", &job.cron_job).await {
+        let cron_job = match scope.get("CronJob", &job.cron_job).await {
             Ok(found) => found,
             Err(Refused::Missing) => {
                 return Check::Blocked(format!(
@@ -179,15 +179,15 @@ impl Verifier {
                     verify::cron_job(job)
                 ));
             }
-            Err(Refused::Forbidden) => return place.forbidden("read CronJobs", JOBS_ROLE),
+            Err(Refused::Forbidden) => return scope.forbidden("read CronJobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,
         };
         let made = match verify::job(attempt, spec, &cron_job) {
             Ok(made) => made,
             Err(message) => return Check::Blocked(message),
         };
-        let result = match self.prove(place, now).await {
-            Ok(()) => bounded(place.create_job(&made, false)).await,
+        let result = match self.prove(scope, now).await {
+            Ok(()) => bounded(scope.create_job(&made, false)).await,
             Err(refused) => Err(refused),
         };
         let from = verify::cron_job(job);
@@ -197,7 +197,7 @@ impl Verifier {
                 Check::NotYet(format!("Job/{name} has not finished"))
             }
             // an earlier request created it, and its response was lost
-            Err(Refused::Exists) => match place.get("Job", &name).await {
+            Err(Refused::Exists) => match scope.get("Job", &name).await {
                 Ok(found) => verify::read_job(attempt, &found),
                 Err(_) => Check::Unknown,
             },
@@ -206,7 +206,7 @@ impl Verifier {
             )),
             Err(Refused::Unguarded) => {
                 tracing::error!(
-                    namespace = place.namespace,
+                    namespace = scope.namespace,
                     "the admission policy lockstep-jobs does not refuse what it must refuse; not creating a Job"
                 );
                 Check::Forbidden(
@@ -220,18 +220,18 @@ impl Verifier {
                     verb: Some("create".to_owned()),
                     ..ResourceAttributes::default()
                 };
-                match place.may(create).await {
+                match scope.may(create).await {
                     Some(true) => Check::Blocked(format!(
                         "an admission policy, a webhook or a quota rejects the Job of {from}. The rollout continues when the Job is accepted"
                     )),
-                    Some(false) => place.forbidden("create Jobs", JOBS_ROLE),
+                    Some(false) => scope.forbidden("create Jobs", JOBS_ROLE),
                     None => Check::Unknown,
                 }
             }
             Err(Refused::Invalid) => Check::Blocked(format!(
                 "the API server rejects the Job from the jobTemplate of {from}. To see why, run: kubectl create job test --from={} -n {} --dry-run=server",
                 shell_quote(&format!("cronjob/{}", job.cron_job)),
-                shell_quote(place.namespace)
+                shell_quote(scope.namespace)
             )),
             Err(Refused::Unknown) => Check::Unknown,
         }
@@ -239,7 +239,7 @@ impl Verifier {
 
     /// Sends a dry run of a Job that no CronJob owns, which the policy must deny. Without the
     /// policy, the right to create Jobs would let the operator run anything in the namespace.
-    async fn prove(&self, place: &Place<'_>, now: Timestamp) -> Result<(), Refused> {
+    async fn prove(&self, scope: &CheckScope<'_>, now: Timestamp) -> Result<(), Refused> {
         let job = json!({
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": { "name": "lockstep-self-test" },
@@ -248,8 +248,8 @@ impl Verifier {
                 "restartPolicy": "Never",
             } } },
         });
-        let attempt = place.create_job(&job, true);
-        let proven = self.proofs.prove(place.namespace.to_owned(), now, attempt).await;
+        let attempt = scope.create_job(&job, true);
+        let proven = self.proofs.prove(scope.namespace.to_owned(), now, attempt).await;
         proven.map_err(|unproven| match unproven {
             Unproven::Open => Refused::Unguarded,
             Unproven::Failed(error) => refused(&error),
@@ -260,8 +260,8 @@ impl Verifier {
 
 /// Sends a request to a Service through the API server, which removes lockstep's credentials from
 /// it. Only the status of the response is used.
-async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
-    let path = match verify::request_path(place.namespace, get) {
+async fn http_get(scope: &CheckScope<'_>, get: &VerifyHttpGet) -> Check {
+    let path = match verify::request_path(scope.namespace, get) {
         Ok(path) => path,
         Err(message) => return Check::Blocked(message),
     };
@@ -272,7 +272,7 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
         return Check::Unknown;
     };
     let service = format!("Service/{}", get.service);
-    let status = match tokio::time::timeout(ANSWER_TIMEOUT, place.client.send(request)).await {
+    let status = match tokio::time::timeout(ANSWER_TIMEOUT, scope.client.send(request)).await {
         Ok(Ok(response)) => response.status(),
         Ok(Err(_)) => return Check::Unknown,
         Err(_) => {
@@ -293,10 +293,10 @@ async fn http_get(place: &Place<'_>, get: &VerifyHttpGet) -> Check {
                 name: Some(verify::proxied(get)),
                 ..ResourceAttributes::default()
             };
-            match place.may(proxy).await {
+            match scope.may(proxy).await {
                 Some(true) => Check::NotYet(format!("{service} returned status {code}")),
                 Some(false) => {
-                    place.forbidden("send requests to Services through the API server", SERVICES_ROLE)
+                    scope.forbidden("send requests to Services through the API server", SERVICES_ROLE)
                 }
                 None => Check::Unknown,
             }

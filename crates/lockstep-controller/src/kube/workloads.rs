@@ -98,7 +98,7 @@ fn refusal(error: &kube::Error) -> Refusal {
 }
 
 /// Finds out what rejected a change of a workload with status 403: RBAC, or a later check.
-async fn blame(client: &Client, namespace: &str, target: &Target) -> Refusal {
+async fn classify_forbidden(client: &Client, namespace: &str, target: &Target) -> Refusal {
     let attributes = ResourceAttributes {
         group: Some(target.kind.group().to_owned()),
         resource: Some(resource(target.kind).plural),
@@ -171,7 +171,7 @@ impl Workloads {
     }
 
     /// Reads workloads.
-    pub async fn look(
+    pub async fn observe(
         &self,
         client: &Client,
         namespace: &str,
@@ -215,7 +215,7 @@ impl Workloads {
     ) -> Result<(), Refusal> {
         let target = &restart.target;
         let outcome = match self.try_to_restart(client, namespace, restart, now).await {
-            Err(Refusal::Forbidden) => Err(blame(client, namespace, target).await),
+            Err(Refusal::Forbidden) => Err(classify_forbidden(client, namespace, target).await),
             outcome => outcome,
         };
         self.note(namespace, target, outcome, now);
@@ -276,7 +276,7 @@ impl Workloads {
         let uid = &seen.uid;
         self.prove(client, namespace, target, uid, now).await?;
         if secret.versioned {
-            let steps = versions::moves(seen, &secret.name, revision);
+            let steps = versions::reference_patch(seen, &secret.name, revision);
             bounded(move_references(client, namespace, target, &steps))
                 .await
                 .map_err(|error| match &error {

@@ -34,8 +34,8 @@ impl Predicate<SyncedSecret> for Relevant {
 /// Runs the reconciles of a namespace, or of all.
 pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readiness: Readiness) {
     let (reader, writer) = reflector::store::<SyncedSecret>();
-    let events = follow::ours(follow::scoped(&shared.client, scope.as_deref()), &shared);
-    let taking_in = shared.clone();
+    let events = follow::own_kind(follow::scoped(&shared.client, scope.as_deref()), &shared);
+    let observing = shared.clone();
     let mut listed: Option<std::collections::BTreeSet<ObjectKey>> = None;
     let within = scope.clone();
     let trigger = events
@@ -47,19 +47,19 @@ pub(super) async fn control(shared: Arc<Shared>, scope: Option<String>, readines
                     if let Some(listed) = &mut listed {
                         listed.insert(ObjectKey::of(object));
                     }
-                    taking_in.objects.seen(&ObjectKey::of(object), object);
-                    let rivals = taking_in.index_mut().apply_object(object);
-                    taking_in.wake(rivals);
+                    observing.objects.observe(&ObjectKey::of(object), object);
+                    let rivals = observing.index_mut().apply_object(object);
+                    observing.wake(rivals);
                 }
-                Event::Delete(object) => forget(&taking_in, &ObjectKey::of(object)),
+                Event::Delete(object) => forget(&observing, &ObjectKey::of(object)),
                 Event::InitDone => {
                     let listed = listed.take().unwrap_or_default();
-                    let known = taking_in.index().objects(within.as_deref());
+                    let known = observing.index().objects(within.as_deref());
                     for gone in known.into_iter().filter(|key| !listed.contains(key)) {
-                        forget(&taking_in, &gone);
+                        forget(&observing, &gone);
                     }
                     readiness.there("synced secrets");
-                    taking_in.events.listed(within.as_deref());
+                    observing.events.listed(within.as_deref());
                 }
             }
         })

@@ -133,7 +133,7 @@ pub(super) fn accept(
 
 /// Proves both policies again periodically. While the one for Secrets is not enforced, no Secret is
 /// written.
-pub(super) fn keep_proving(
+pub(super) fn prove_periodically(
     tasks: &Tasks,
     shared: &Arc<Shared>,
     options: &Options,

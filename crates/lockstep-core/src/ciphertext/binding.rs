@@ -1,4 +1,4 @@
-//! Where a ciphertext belongs.
+//! The binding of a ciphertext to its location.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use lockstep_api::CiphertextScope;
 use sha2::{Digest, Sha256};
 
-/// Where a plaintext belongs: pairs that the KMS authenticates together with the ciphertext, as encryption context (AWS) or
-/// additional data. They are no secret, and stand in the KMS's log of calls.
+/// Binds a plaintext to a location: pairs that the KMS authenticates together with the ciphertext,
+/// as encryption context (AWS) or additional data. They are not secret, and appear in the audit log
+/// of the KMS.
 ///
 /// ```
 /// use lockstep_api::CiphertextScope;
@@ -23,7 +24,7 @@ use sha2::{Digest, Sha256};
 pub struct Binding(BTreeMap<&'static str, String>);
 
 impl Binding {
-    /// The place of a value, as far as the scope looks at it.
+    /// Creates the binding of a value, with the parts of its location that the scope includes.
     pub fn new(scope: CiphertextScope, namespace: &str, synced_secret: &str, key: &str) -> Self {
         let mut pairs = BTreeMap::from([("lockstep:scope", scope.as_str().to_owned())]);
         if scope != CiphertextScope::Cluster {
@@ -37,25 +38,25 @@ impl Binding {
     }
 
     /// Adds the SHA-256 of the envelope, for its data key. The KMS then refuses to decrypt the data
-    /// key as a value or for another envelope. So nobody can forge a value with a data key.
+    /// key as a value or for another envelope, so nobody can forge a value with a data key.
     pub(super) fn of_data_key(mut self, envelope: &[u8]) -> Self {
         let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(envelope));
         self.0.insert("lockstep:envelope", digest);
         self
     }
 
-    /// The pairs, sorted by name.
+    /// Returns the pairs, sorted by name.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 
-    /// The pairs as bytes, always the same: a JSON object, sorted, without white space.
+    /// Returns the pairs as canonical bytes: a JSON object with sorted names and no white space.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // a map of strings is always JSON
+        // a map of strings can always be written as JSON
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
-    /// The beginning of the SHA-256 of [`Binding::to_bytes`].
+    /// Returns the first bytes of the SHA-256 of [`Binding::to_bytes`].
     pub(super) fn digest(&self) -> [u8; 8] {
         let mut digest = [0; 8];
         for (to, from) in digest.iter_mut().zip(Sha256::digest(self.to_bytes())) {

@@ -1,4 +1,4 @@
-//! Values that are too long for a KMS, or empty.
+//! Encrypts values that a KMS cannot: long values and empty ones.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 use super::Binding;
 use crate::remote::SecretValue;
 
-/// Length of a data key.
+/// Length of a data key in bytes.
 pub const DATA_KEY_BYTES: usize = 32;
-/// Length of a nonce. A data key encrypts one envelope and no other.
+/// Length of a nonce in bytes. Each data key encrypts only one envelope.
 pub const NONCE_BYTES: usize = 12;
 
-/// A value that is encrypted with a data key: nonce, AES-256-GCM of the value, tag.
+/// A value encrypted with a data key: the nonce, the AES-256-GCM ciphertext and the tag.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Envelope(Vec<u8>);
 

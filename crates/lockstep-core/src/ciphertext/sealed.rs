@@ -1,4 +1,4 @@
-//! The text of a ciphertext.
+//! Parses and writes the text of a ciphertext.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use super::{Binding, Envelope};
 use crate::remote::{Ciphertext, SecretValue};
 
-/// What every ciphertext begins with, but for the version.
+/// The prefix of every ciphertext, before the version.
 const NAME: &str = "lockstep:";
-/// The version of the form.
+/// The version of the format.
 const VERSION: &str = "v1:";
 const DIRECT: u8 = 1;
 /// An envelope whose data key has the binding of a value. The KMS would decrypt it as a value.
@@ -19,30 +19,31 @@ const ENVELOPE: u8 = 3;
 const PLACE_BYTES: usize = 8;
 const CHECK_BYTES: usize = 4;
 
-/// Why a ciphertext cannot be used. The sentence goes on after "the ciphertext".
+/// Why a ciphertext cannot be used. The message continues a sentence that starts with "the
+/// ciphertext".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CiphertextError {
-    /// It does not look like one.
+    /// The text does not have the form of a ciphertext.
     #[error("is none: it must begin with lockstep:v1:, as lockstep seal writes it")]
     NotSealed,
-    /// A form that this version does not know.
+    /// This version of lockstep does not know the version of the format.
     #[error("has a form that this version of lockstep does not know; it knows lockstep:v1:")]
     UnknownVersion,
-    /// Something is missing, or was changed.
+    /// The ciphertext is incomplete or was changed.
     #[error("is not whole: something of it is missing or was changed")]
     Damaged,
-    /// An envelope whose data key is not bound to it.
+    /// The data key of the envelope is not bound to the envelope.
     #[error("is an envelope in an old form, which lockstep no longer opens")]
     OldEnvelope,
-    /// It was sealed for another namespace, SyncedSecret, key or scope.
+    /// The ciphertext was sealed for another namespace, SyncedSecret, key or scope.
     #[error("was sealed for another place: another namespace, SyncedSecret, secretKey or ciphertextScope")]
     OtherPlace,
-    /// The key does not open the envelope.
+    /// The data key does not decrypt the envelope.
     #[error("cannot be opened with the key that the KMS gave out for it")]
     NotOpened,
 }
 
-/// A ciphertext, taken apart.
+/// A parsed ciphertext.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sealed {
     kms: String,
@@ -52,7 +53,7 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// A value that the KMS of that provider encrypted.
+    /// Creates the ciphertext of a value that the KMS of this provider encrypted.
     pub fn direct(kms: &str, binding: &Binding, wrapped: Vec<u8>) -> Self {
         Self {
             kms: kms.to_owned(),
@@ -62,8 +63,8 @@ impl Sealed {
         }
     }
 
-    /// A value in an envelope. `wrapped` is its data key, which the KMS of that provider encrypted
-    /// with [`Envelope::binding`].
+    /// Creates the ciphertext of a value in an envelope. `wrapped` is its data key, which the KMS
+    /// of this provider encrypted with [`Envelope::binding`].
     pub fn envelope(kms: &str, location: &Binding, wrapped: Vec<u8>, envelope: Envelope) -> Self {
         Self {
             envelope: Some(envelope),
@@ -71,7 +72,7 @@ impl Sealed {
         }
     }
 
-    /// Reads a ciphertext; white space in it is passed over, as YAML may fold it.
+    /// Parses a ciphertext. White space is ignored, because YAML may fold the text.
     ///
     /// # Errors
     /// `NotSealed`, `UnknownVersion`, `Damaged`, `OldEnvelope`.
@@ -120,12 +121,12 @@ impl Sealed {
         })
     }
 
-    /// The provider whose KMS encrypted it.
+    /// Returns the provider whose KMS encrypted the ciphertext.
     pub fn kms(&self) -> &str {
         &self.kms
     }
 
-    /// Returns what the KMS has to decrypt, if the ciphertext was sealed for this location.
+    /// Returns the request for the KMS, if the ciphertext was sealed for this location.
     ///
     /// # Errors
     /// `OtherPlace`.
@@ -142,10 +143,10 @@ impl Sealed {
         })
     }
 
-    /// Returns the value for the plaintext that the KMS returned.
+    /// Returns the value from the plaintext that the KMS returned.
     ///
     /// # Errors
-    /// `NotOpened` if this is an envelope, and the plaintext is not its data key.
+    /// `NotOpened` if this is an envelope and the plaintext is not its data key.
     pub fn open(&self, decrypted: &SecretValue, location: &Binding) -> Result<SecretValue, CiphertextError> {
         match &self.envelope {
             Some(envelope) => envelope
@@ -156,17 +157,17 @@ impl Sealed {
     }
 }
 
-/// The bytes without their check, if it matches.
+/// Returns the bytes without their checksum, if it matches.
 fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (bytes, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
     (Sha256::digest(bytes).get(..CHECK_BYTES)? == check).then_some(bytes)
 }
 
-/// The text, as it stands in YAML.
+/// Writes the text as it appears in YAML.
 impl fmt::Display for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![if self.envelope.is_some() { ENVELOPE } else { DIRECT }];
-        // a provider's name is a word
+        // the name of a provider is short
         bytes.push(u8::try_from(self.kms.len()).map_err(|_| fmt::Error)?);
         bytes.extend_from_slice(self.kms.as_bytes());
         bytes.extend_from_slice(&self.place);

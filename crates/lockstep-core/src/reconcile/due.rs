@@ -86,7 +86,7 @@ impl Step {
 
     /// Whether a reconcile with this step may send requests to stores, and so waits for its turn
     /// there. Rollout steps do not, so they continue while a store hangs.
-    pub fn asks_stores(&self) -> bool {
+    pub fn uses_stores(&self) -> bool {
         *self != Self::RollOut
     }
 
@@ -153,7 +153,7 @@ struct Case<'a, 'b> {
     wakeups: Vec<Timestamp>,
 }
 
-/// A rule returns the step that is due, or nothing, so that the next rule is asked. A rule that ends
+/// A rule returns the step that is due, or `None` to continue with the next rule. A rule that ends
 /// the chain without a step returns [`Step::Await`].
 type Rule = fn(&mut Case<'_, '_>) -> Option<Step>;
 
@@ -242,7 +242,7 @@ fn lease_action(case: &mut Case<'_, '_>) -> Option<Step> {
     case.at(Some(at), Step::Lease(action))
 }
 
-/// A suspended object is left alone once its status says so.
+/// A suspended object is not reconciled once its status records the suspension.
 fn suspension(case: &mut Case<'_, '_>) -> Option<Step> {
     let observed = case.observed;
     if !observed.spec.suspend {
@@ -338,13 +338,13 @@ fn pending_change(case: &mut Case<'_, '_>) -> Option<Step> {
     case.at(Some(at), Step::Fetch(why))
 }
 
-/// A condition says that a source is too old.
+/// The condition `RotationOverdue` is set when a source becomes too old.
 fn overdue_rotation(case: &mut Case<'_, '_>) -> Option<Step> {
     let at = overdue_at(case.observed);
     case.at(at, Step::Report)
 }
 
-/// The Secret is probed at an interval, or because someone asked.
+/// The Secret is probed at an interval, or because a probe was requested.
 fn requested_or_planned_probe(case: &mut Case<'_, '_>) -> Option<Step> {
     let (interval, now) = (case.settings.drift_probe_interval, case.now);
     if !interval.is_zero() {
@@ -401,7 +401,8 @@ fn rollout_at(observed: &Observed<'_>, memory: &Memory, now: Timestamp) -> Optio
     }
     observed.spec.rotation.as_ref()?.rollout.as_ref()?;
     let rollout = observed.status?.rotation.as_ref()?.rollout.as_ref()?;
-    let moves = rollout::wants_targets(rollout, observed.generation) || !rollout::looks(rollout).is_empty();
+    let moves = rollout::wants_targets(rollout, observed.generation)
+        || !rollout::targets_to_observe(rollout).is_empty();
     moves.then(|| memory.next_observation.unwrap_or(now))
 }
 

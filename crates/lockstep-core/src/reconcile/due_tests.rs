@@ -567,7 +567,7 @@ fn hint_makes_one_sync_due_at_once() {
     let mut memory = Memory::default();
     memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, now());
     memory.hinted = true;
-    assert!(object.heeds_events());
+    assert!(object.reacts_to_events());
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Trigger::Event)
@@ -578,7 +578,7 @@ fn hint_makes_one_sync_due_at_once() {
         Step::Idle(_)
     ));
 
-    // also while a retry is waited for: what the hint tells may be what was missing
+    // also during the delay of a retry, because the hint may be about the missing value
     let failure = Failure::new(Reason::SourceNotFound, "gone");
     memory.failed(&object, &failure, now());
     memory.hinted = true;
@@ -606,7 +606,7 @@ fn hint_is_ignored_by_objects_without_scheduled_reads() {
             hinted: true,
             ..Memory::default()
         };
-        assert!(!object.heeds_events(), "{spec:?}");
+        assert!(!object.reacts_to_events(), "{spec:?}");
         let step = decide(&object, &mut memory, SETTINGS, now());
         assert!(!matches!(step, Step::Fetch(_)), "{spec:?}: {step:?}");
     }
@@ -614,9 +614,9 @@ fn hint_is_ignored_by_objects_without_scheduled_reads() {
         deleting: true,
         ..observed(&once, None)
     };
-    assert!(!deleted.heeds_events());
+    assert!(!deleted.reacts_to_events());
     assert!(
-        observed(&once, None).heeds_events(),
+        observed(&once, None).reacts_to_events(),
         "it was never written, and a value may have come to be"
     );
 }

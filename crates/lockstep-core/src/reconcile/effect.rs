@@ -52,7 +52,7 @@ pub struct Moment {
 /// The sources that a sync reads.
 #[derive(Debug, Clone)]
 pub struct ReadSources {
-    /// What is read.
+    /// The remote values to read.
     pub plan: Arc<Plan>,
     /// Whether the values were large at the last sync. Reading them twice costs more than waiting
     /// for a slot first.
@@ -77,7 +77,7 @@ pub struct VersionMessage {
     pub number: u64,
     /// The store.
     pub store: StoreRef,
-    /// What the message says.
+    /// The version that the message names.
     pub hint: Arc<VersionHint>,
 }
 
@@ -186,7 +186,7 @@ pub enum LeasePolicy {
 pub enum Severity {
     /// Nothing has to be done.
     Normal,
-    /// Someone should look.
+    /// A user should check the object.
     Warning,
 }
 
@@ -206,18 +206,18 @@ pub struct Notice {
 /// What happens to the messages that woke the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageStep {
-    /// A sync begins that reads what they are about.
+    /// A sync begins. It reads the values that the messages name.
     Begin,
-    /// The sync ended. They are acknowledged if its result is durable.
+    /// The sync ended. The messages are acknowledged if its result is durable.
     End {
-        /// Whether it is.
+        /// Whether the result is durable.
         durable: bool,
     },
     /// The version that a message names does not exist or is not newer.
     Refute(u64),
 }
 
-/// What metrics and logs say of a reconcile.
+/// A record of a reconcile for metrics and logs.
 #[derive(Debug, Clone)]
 pub enum Record {
     /// A sync begins.
@@ -262,7 +262,7 @@ pub enum Record {
     Debug(&'static str),
 }
 
-/// Work for the processor, which can take long. It runs beside the async threads.
+/// A computation that can take long. It runs outside of the async threads.
 pub struct Work(Box<dyn FnOnce() + Send>);
 
 impl Work {
@@ -290,7 +290,7 @@ pub struct Done {
 /// Generates [`Effect`], [`EffectResult`] and the methods of [`Effects`] from one table.
 macro_rules! effects {
     ($($(#[doc = $doc:literal])+ $method:ident: $effect:ident($input:ty) -> $output:ty;)+) => {
-        /// What a reconcile asks the executor to do.
+        /// A request of a reconcile to its executor.
         #[derive(Debug)]
         pub enum Effect {
             $($(#[doc = $doc])+ $effect($input),)+
@@ -334,9 +334,9 @@ effects! {
     decrypt: Decrypt(Arc<Plan>) -> BTreeMap<usize, Result<SecretValue, ProviderError>>;
     /// Run work on a thread for computing.
     compute_work: Compute(Work) -> ();
-    /// Tell with which other objects the refreshes are aligned.
+    /// Determine with which other objects the refreshes are aligned.
     plan_refresh: PlanRefresh(()) -> RefreshSchedule;
-    /// Tell what a store can do with leases.
+    /// Determine which lease operations a store supports.
     lease_support: LeaseSupport(StoreRef) -> Result<LeaseSupport, ProviderError>;
     /// Obtain a token that may issue one credential.
     issue_token: IssueToken((StoreRef, LeaseRequest)) -> Result<IssuanceToken, ProviderError>;
@@ -348,7 +348,7 @@ effects! {
     revoke_lease: RevokeLease((StoreRef, LeaseHandle)) -> Result<(), ProviderError>;
     /// Prove that the admission policy restricts what the operator changes of the object.
     prove_lease_policy: ProveLeasePolicy(()) -> Result<(), LeasePolicy>;
-    /// Add or remove the finalizer. An error says why that failed.
+    /// Add or remove the finalizer. An error contains the reason.
     set_finalizer: SetFinalizer(bool) -> Result<(), String>;
     /// Send a request about a Secret.
     request_secret: RequestSecret(SecretRequest) -> Answer<WriteError>;
@@ -360,7 +360,7 @@ effects! {
     find_targets: FindTargets(Vec<RolloutTarget>) -> Result<Vec<Target>, Refusal>;
     /// Observe workloads.
     observe_targets: ObserveTargets((RolloutSecret, Vec<Target>)) -> BTreeMap<Target, Observation>;
-    /// Tell when this process restarted workloads.
+    /// Return when this process restarted workloads.
     recall_restarts: RecallRestarts(Vec<Target>) -> Restarts;
     /// Restart a workload.
     restart: Restart(Restart) -> Result<(), Refusal>;
@@ -425,7 +425,7 @@ impl Effects {
         pending().await
     }
 
-    /// Runs work beside the async threads.
+    /// Runs a computation outside of the async threads.
     pub(super) async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let result = Arc::new(Mutex::new(None));
         let slot = result.clone();

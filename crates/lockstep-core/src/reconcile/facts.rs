@@ -58,7 +58,7 @@ pub struct Facts {
     /// The settings of the process.
     pub settings: Settings,
     /// Whether the reconcile may send requests to stores.
-    pub asks_stores: bool,
+    pub uses_stores: bool,
 }
 
 impl Facts {

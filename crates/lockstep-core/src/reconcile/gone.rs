@@ -16,9 +16,9 @@ use crate::{
 };
 
 impl Run {
-    /// Checks that every value in the status is gone, besides those of the plan, which are known to
-    /// be. A search without results does not show that: the server may hide names from lists, the
-    /// store may grant less than before, or the spec may search elsewhere.
+    /// Checks that every value in the status is gone, except those that the plan found missing. A
+    /// search without results does not show that: the server may hide names from lists, the store
+    /// may grant less than before, or the spec may search elsewhere.
     pub(super) async fn confirm_gone(&self, plan: &Plan) -> Result<(), Failure> {
         let Some(status) = self.status.as_deref() else {
             return Ok(());

@@ -58,7 +58,7 @@ pub struct Memory {
     pub credential: Option<(String, SecretValue)>,
 }
 
-/// What others noted about an object since its last reconcile started.
+/// Marks that other tasks set on an object since its last reconcile started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     /// A store, a credential or a label changed.
@@ -82,7 +82,7 @@ pub enum SecretState {
 }
 
 impl Memory {
-    /// Takes over what others noted.
+    /// Applies and clears the marks.
     pub fn take(&mut self, marks: &mut Marks) {
         let Marks {
             dirty,

@@ -23,14 +23,11 @@ impl Run {
         read.messages.retain(|message| message.hint.is_recent(now));
         // the newest message first
         read.messages.sort_by_key(|message| Reverse(message.hint.at));
-        for doubtful in doubtful(&read.fetched, &read.messages) {
-            let Some(answer) = read.fetched.reads.get_mut(&doubtful) else {
+        for current in concerned_reads(&read.fetched, &read.messages) {
+            let Some(answer) = read.fetched.reads.get_mut(&current) else {
                 continue;
             };
-            let about = read
-                .messages
-                .iter()
-                .filter(|message| concerns(message, &doubtful));
+            let about = read.messages.iter().filter(|message| concerns(message, &current));
             for (count, VersionMessage { number, hint, .. }) in about.enumerate() {
                 if !hint.doubts(answer) {
                     continue;
@@ -39,9 +36,9 @@ impl Run {
                     self.has_unconfirmed = true;
                     break;
                 }
-                let named = RemoteRef::version(doubtful.reference.key.clone(), &hint.version);
-                let named = self.effects.read_version((doubtful.store.clone(), named)).await;
-                let named = named.and_then(|named| self.not_older_than_recorded(&doubtful, answer, named));
+                let named = RemoteRef::version(current.reference.key.clone(), &hint.version);
+                let named = self.effects.read_version((current.store.clone(), named)).await;
+                let named = named.and_then(|named| self.not_older_than_recorded(&current, answer, named));
                 match outcome(answer, named) {
                     Confirmed::Newer(named) => *answer = Ok(*named),
                     Confirmed::Refuted => self.effects.messages(MessageStep::Refute(*number)).await,
@@ -113,7 +110,7 @@ fn concerns(message: &VersionMessage, read: &Read) -> bool {
 }
 
 /// Returns the reads of current values that messages are about.
-fn doubtful(fetched: &Fetched, messages: &[VersionMessage]) -> Vec<Read> {
+fn concerned_reads(fetched: &Fetched, messages: &[VersionMessage]) -> Vec<Read> {
     let is_current = |read: &&Read| read.reference.version.is_none() && read.reference.part == Part::Value;
     let is_concerned = |read: &&Read| messages.iter().any(|message| concerns(message, read));
     if messages.is_empty() {

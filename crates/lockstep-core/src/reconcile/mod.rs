@@ -1,4 +1,4 @@
-//! A reconcile as a value: it decides, and an executor performs what it asks for.
+//! A reconcile as a value: it decides, and an executor performs the effects that it requests.
 //!
 //! ```text
 //!             Facts                       EffectResult
@@ -7,9 +7,9 @@
 //!         Reconcile::start ──▶ Effect    Reconcile::resume ──▶ Effect … Effect::Done
 //! ```
 //!
-//! The machine is written as straight-line code that waits for the result of each effect. There is
-//! no I/O, no clock and no async runtime behind it: [`Reconcile::resume`] continues the code until
-//! it asks for the next effect. The operator and the tests drive the same machine.
+//! The machine is written as straight-line code that waits for the result of each effect. It uses
+//! no I/O, no clock and no async runtime: [`Reconcile::resume`] continues the code until it
+//! requests the next effect. The operator and the tests use the same machine.
 
 mod due;
 mod effect;

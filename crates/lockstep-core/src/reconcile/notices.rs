@@ -133,7 +133,7 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
                 note.push_str(": ");
                 note.push_str(refusal);
             }
-            if let Some(gap) = lease::gap(lease) {
+            if let Some(gap) = lease::explain_gap(lease) {
                 note.push_str("; ");
                 note.push_str(&gap);
             }

@@ -86,7 +86,7 @@ impl<'a> Observed<'a> {
     }
 
     /// Whether `rotate-now` has a value that was not handled yet.
-    pub fn asks_to_rotate(&self) -> bool {
+    pub fn is_rotation_requested(&self) -> bool {
         let rotation = self.status.and_then(|status| status.rotation.as_ref());
         let handled = rotation.and_then(|rotation| rotation.handled_rotate_now.as_deref());
         self.rotate_now.is_some_and(|asked| handled != Some(asked))
@@ -133,13 +133,13 @@ impl<'a> Observed<'a> {
         self.status.is_some_and(|status| {
             status.observed_generation == Some(self.generation)
                 && status.handled_refresh.as_deref() == self.refresh
-                && !self.asks_to_rotate()
+                && !self.is_rotation_requested()
         })
     }
 
     /// Whether an event of a store can trigger a sync. If not, the next sync reads the current
     /// values anyway.
-    pub fn heeds_events(&self) -> bool {
+    pub fn reacts_to_events(&self) -> bool {
         let rests = self.deleting || self.spec.suspend || self.is_created();
         !rests && self.spec.refresh_policy != RefreshPolicy::OnChange
     }

@@ -132,7 +132,7 @@ impl Run {
         rollout: RolloutStatus,
         mut seen: BTreeMap<Target, Observation>,
     ) -> RolloutStatus {
-        let names = rollout::looks(&rollout);
+        let names = rollout::targets_to_observe(&rollout);
         if seen.is_empty() {
             seen = self
                 .effects
@@ -198,7 +198,7 @@ impl Run {
             .filter(|target| target.state == TargetState::Forbidden);
         // a missing permission has priority
         if !refused.is_empty() && forbidden.count() == refused.len() {
-            next.message = Some(refuses(&refused));
+            next.message = Some(describe_rejections(&refused));
         }
         next
     }
@@ -219,7 +219,7 @@ impl Run {
                 self.memory.next_probe = Some(self.moment().wall);
                 false
             }
-            // the next step asks again
+            // the next step probes again
             Err(_) => false,
         }
     }
@@ -249,7 +249,10 @@ impl Run {
 
     /// Plans the next observation of the targets.
     async fn plan_next_observation(&mut self, spec: &Rollout, rollout: &RolloutStatus) {
-        let restarts = self.effects.recall_restarts(rollout::looks(rollout)).await;
+        let restarts = self
+            .effects
+            .recall_restarts(rollout::targets_to_observe(rollout))
+            .await;
         let moment = self.moment();
         let next = rollout::next_observation(rollout, spec, &restarts.at, moment.steady);
         let wait = next.map(|next| {
@@ -261,7 +264,7 @@ impl Run {
 }
 
 /// Returns the message about restarts that RBAC allows but the API server rejects.
-fn refuses(targets: &[String]) -> String {
+fn describe_rejections(targets: &[String]) -> String {
     let named = targets.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = match targets.len().saturating_sub(NAMED) {
         0 => String::new(),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Failure, remote::Requeue};
 
-/// One reconcile of one object. The other files of this folder add what it does.
+/// One reconcile of one object. The other files of this folder implement its steps.
 pub(super) struct Run {
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -86,7 +86,7 @@ impl Run {
         self.memory.failed(&observed, failure, moment.wall);
     }
 
-    /// Records that the Secret is as the status says, and plans the next probe.
+    /// Records that the Secret matches the status, and plans the next probe.
     pub(super) fn note_probed(&mut self) {
         let moment = self.moment();
         let observed = self.facts.observed(None, moment);

@@ -98,7 +98,7 @@ fn collected_bytes(collected: &Collected) -> usize {
 }
 
 impl Run {
-    /// Runs work with the input. Long work runs beside the async threads.
+    /// Runs a computation with the input. A long one runs outside of the async threads.
     async fn compute<T: Send + 'static>(
         &self,
         inputs: &Arc<Inputs>,

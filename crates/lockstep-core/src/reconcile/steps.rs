@@ -58,7 +58,7 @@ impl Run {
                 UNCHANGED
             }
             Step::RollOut => self.roll_out().await,
-            Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.facts.asks_stores => UNCHANGED,
+            Step::Lease(_) | Step::Probe | Step::Fetch(_) if !self.facts.uses_stores => UNCHANGED,
             Step::Lease(action) => self.run_lease_action(action).await,
             Step::Probe => self.probe().await,
             Step::Fetch(why) => self.fetch(why).await,

@@ -63,14 +63,14 @@ impl Run {
             return self.remove_everything().await;
         };
         self.memory.fresh_for = reading.collected.fresh_for;
-        let requested = self.observed().asks_to_rotate();
+        let requested = self.observed().is_rotation_requested();
         let refused = rotation::refused(&self.facts.object.spec, self.rotation());
         let refused = refused.filter(|_| !requested).cloned();
         let is_refused = |refused: &&RefusedRevision| {
-            rotation::still_says(refused, &reading.fingerprint, &reading.collected.sources)
+            rotation::is_still_refused(refused, &reading.fingerprint, &reading.collected.sources)
         };
         if let Some(refused) = refused.as_ref().filter(is_refused) {
-            return self.keep_back(refused, why).await;
+            return self.restore_pinned(refused, why).await;
         }
         self.write_when_allowed(reading, refused, why, requested).await
     }
@@ -103,9 +103,9 @@ impl Run {
             && (cause.is_some() || reading.lacks_credential())
         {
             if let Entry::Wait(waits_for, next) = self.entry(&gate, NEW_CREDENTIAL)
-                && !lease::cannot_wait(self.leases(), self.moment().steady)
+                && !lease::is_replacement_urgent(self.leases(), self.moment().steady)
             {
-                return Ok(self.waits(NEW_CREDENTIAL.to_owned(), waits_for, next));
+                return Ok(self.pending(NEW_CREDENTIAL.to_owned(), waits_for, next));
             }
             let generated = self.issue(&generation).await?;
             self.add_credential(&mut reading, generated).await?;
@@ -123,7 +123,7 @@ impl Run {
             && let Some(revision) = self.rotation().and_then(|old| old.pending_revision.clone())
             && let Entry::Wait(waits_for, next) = self.entry(&gate, &revision)
         {
-            return Ok(self.waits(revision, waits_for, next));
+            return Ok(self.pending(revision, waits_for, next));
         }
         self.decrypt(&mut reading).await?;
         let revision = self.revision(&reading, refused.as_ref().map(Name::from)).await;
@@ -131,16 +131,16 @@ impl Run {
             .as_ref()
             .filter(|refused| refused.revision == revision.name)
         {
-            return self.keep_back(refused, why).await;
+            return self.restore_pinned(refused, why).await;
         }
         let Entry::Wait(waits_for, next) = self.entry(&gate, &revision.name) else {
             return self.write_reading(reading, revision, false).await;
         };
         let Some(refused) = back else {
             self.memory.waiting = Some(reading.fingerprint);
-            return Ok(self.waits(revision.name, waits_for, next));
+            return Ok(self.pending(revision.name, waits_for, next));
         };
-        let mut synced = self.keep_back(refused, why).await?;
+        let mut synced = self.restore_pinned(refused, why).await?;
         if let Synced::InSync { waits, .. } = &mut synced {
             *waits = Some(Box::new(Waiting {
                 revision: revision.name,
@@ -171,7 +171,7 @@ impl Run {
         rotation::entry(&gate.windows, &change, self.moment().wall)
     }
 
-    fn waits(&self, revision: String, waits_for: WaitsFor, next: Option<Timestamp>) -> Synced {
+    fn pending(&self, revision: String, waits_for: WaitsFor, next: Option<Timestamp>) -> Synced {
         let pending = rotation::pending(self.rotation(), revision, waits_for, next, self.moment().wall);
         Synced::Waits(Box::new(pending))
     }
@@ -193,7 +193,7 @@ impl Run {
     }
 
     /// Keeps or writes the revision that replaces a failed one.
-    async fn keep_back(&mut self, refused: &RefusedRevision, why: Trigger) -> Result<Synced, Failure> {
+    async fn restore_pinned(&mut self, refused: &RefusedRevision, why: Trigger) -> Result<Synced, Failure> {
         let pinned = &refused.pinned;
         let known = self.known_target();
         // a changed spec changes the revision
@@ -260,7 +260,7 @@ impl Run {
         let same = known.fingerprint == reading.fingerprint || !is_current && self.is_unchanged(reading);
         let holds = same
             && why != Trigger::Drift
-            && !lease::in_doubt(self.leases())
+            && !lease::has_uncertain_credential(self.leases())
             && self.memory.trusts(self.status.as_deref())
             && self.facts.is_target(&known);
         if !holds {
@@ -329,7 +329,7 @@ impl Run {
     }
 }
 
-/// What decides, besides the status, whether a change may be written.
+/// Decides, together with the status, whether a change may be written.
 struct Gate {
     windows: Windows,
     drifted: bool,

@@ -63,7 +63,7 @@ impl Run {
             return;
         };
         let target_spec = &self.facts.object.spec.target;
-        let surplus = versions::surplus(&status, target_spec);
+        let surplus = versions::beyond_history_limit(&status, target_spec);
         let rotation = self.facts.object.spec.rotation.as_ref();
         let rollout = rotation.and_then(|rotation| rotation.rollout.as_ref());
         let (Some(rollout), Some(target), false) = (rollout, &status.target, surplus.is_empty()) else {

@@ -2,69 +2,70 @@ use std::{fmt, time::Duration};
 
 use lockstep_api::Reason;
 
-/// The longest pause that a backend is believed to want: what asks for more is looked at again then.
+/// Upper bound for `retry_after`. Longer values are clamped.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// What went wrong at a provider. What happens next, the condition's reason, the event's reason and the metric's label
-/// are each one function of this.
+/// Classifies a provider error. It alone determines the requeue, the reason of the condition and
+/// event, and the label in metrics.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum ErrorKind {
-    /// The remote value, or its version, does not exist.
+    /// The remote value or its version does not exist.
     NotFound,
-    /// The credentials are good, but do not cover this.
+    /// The credentials are valid but not authorized for this request.
     PermissionDenied,
-    /// The store's configuration cannot work.
+    /// The configuration of the store cannot work.
     ConfigInvalid,
-    /// lockstep may not read what the store's `auth` names, or it is not there.
+    /// The credentials that `auth` of the store names do not exist, or lockstep may not read them.
     CredentialsUnavailable,
-    /// The answer is not in the form that it must have.
+    /// The response does not have the required form.
     Malformed,
-    /// The provider cannot do what is asked.
+    /// The provider does not support the request.
     Unsupported,
-    /// The ciphertext is damaged, or belongs to another key or place.
+    /// The ciphertext is damaged, or belongs to another key or location.
     Undecryptable,
-    /// The KMS key is disabled, destroyed or missing, or the version of a remote key is there, and disabled or destroyed. Never
-    /// a reason to think that a value is gone.
+    /// The KMS key is disabled, destroyed or missing, or the requested version of a remote value
+    /// exists but is disabled or destroyed. It never means that a value was deleted.
     KeyUnavailable,
-    /// The credentials were refused, or have ended.
+    /// The credentials were rejected or have expired.
     Unauthenticated,
-    /// The backend asks to slow down.
+    /// The backend rejected the request because of its rate limit.
     RateLimited,
-    /// The backend cannot be reached, or says that it cannot serve.
+    /// The backend cannot be reached, or reports that it cannot serve requests.
     Unavailable,
-    /// The backend did not answer in time.
+    /// The backend did not respond in time.
     Timeout,
-    /// A fault in lockstep itself.
+    /// A bug in lockstep.
     Internal,
 }
 
-/// When a failed object is tried again.
+/// When a failed object is reconciled again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requeue {
-    /// At the refresh interval.
+    /// After the refresh interval.
     RefreshInterval,
-    /// When something it depends on changes; a slow recheck is the backstop.
+    /// After a change of something that the object depends on, and with a slow recheck as a
+    /// fallback.
     OnChange,
-    /// At once with new credentials, then with backoff.
+    /// Almost at once, for new credentials, then with backoff.
     Quick,
-    /// When the backend said, for the whole store.
+    /// After the delay that the backend requested, for all requests to the store.
     RetryAfter,
-    /// With jittered exponential backoff.
+    /// With exponential backoff and jitter.
     Backoff,
-    /// With long backoff.
+    /// With longer exponential backoff and jitter.
     LongBackoff,
 }
 
 impl ErrorKind {
-    /// The label in metrics and logs.
+    /// Returns the label in metrics and logs.
     pub fn label(self) -> &'static str {
         self.into()
     }
 
-    /// The reason in conditions and events.
+    /// Returns the reason in conditions and events.
     pub const fn reason(self) -> Reason {
         match self {
             Self::NotFound => Reason::SourceNotFound,
@@ -83,7 +84,7 @@ impl ErrorKind {
         }
     }
 
-    /// What happens next.
+    /// Returns when the failed object is reconciled again.
     pub const fn requeue(self) -> Requeue {
         match self {
             Self::NotFound => Requeue::RefreshInterval,
@@ -101,48 +102,48 @@ impl ErrorKind {
         }
     }
 
-    /// Whether the same request may succeed within seconds, so that the retry layer tries it again.
+    /// Whether the same request may succeed within seconds. The retry layer then sends it again.
     pub const fn is_transient(self) -> bool {
         matches!(self, Self::Unavailable | Self::Timeout)
     }
 }
 
-/// What was asked of a provider: a label in metrics, a word in messages.
+/// The kind of a request to a provider, used as a label in metrics and as a word in messages.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Operation {
-    /// Make a client from the store's configuration.
+    /// Create a client from the configuration of a store.
     Configure,
-    /// Log in.
+    /// Log in to a backend.
     Login,
     /// Renew a login.
     Renew,
     /// Read values.
     Read,
-    /// Look for values.
+    /// Search for values.
     Find,
     /// Decrypt a ciphertext.
     Decrypt,
-    /// Encrypt a value, which `lockstep seal` does and the operator never.
+    /// Encrypt a value. Only `lockstep seal` does this, never the operator.
     Encrypt,
-    /// See whether the store works.
+    /// Check whether the store works.
     Check,
-    /// Get the token that a credential is minted with.
+    /// Issue the token that a credential is issued with.
     IssueToken,
-    /// Have a credential made.
+    /// Issue a credential.
     Mint,
     /// Renew the lease of a credential.
     RenewLease,
     /// Revoke a credential.
     Revoke,
-    /// Hear of changes.
+    /// Receive change events.
     Listen,
 }
 
 impl Operation {
-    /// The label in metrics and logs.
+    /// Returns the label in metrics and logs.
     pub fn label(self) -> &'static str {
         self.into()
     }
@@ -150,24 +151,25 @@ impl Operation {
 
 /// A failed request to a provider.
 ///
-/// The message is a sentence of ours: it may name what the user wrote (key, version, role, mount), a status code and a
-/// length, and never a value, a credential, a field that the user did not name, or the backend's own text.
+/// lockstep writes the message itself. It may contain what the user wrote (key, version, role,
+/// mount), a status code and a length. It never contains a value, a credential, a field that the
+/// user did not name, or text of the backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ProviderError {
-    /// What went wrong.
+    /// The kind of the error.
     pub kind: ErrorKind,
-    /// What was asked.
+    /// The request that failed.
     pub operation: Operation,
-    /// The sentence; it starts in lower case and reads on after `SecretStore/vault: `.
+    /// The message. It starts in lower case and follows `SecretStore/vault: `.
     pub message: String,
-    /// What the user can do, as a sentence of its own.
+    /// What the user can do, as a separate sentence.
     pub hint: Option<String>,
-    /// When the backend wants to be asked again.
+    /// The delay that the backend requested before the next request.
     pub retry_after: Option<Duration>,
 }
 
 impl ProviderError {
-    /// An error of that kind.
+    /// Creates an error without a hint and delay.
     pub fn new(kind: ErrorKind, operation: Operation, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -185,7 +187,7 @@ impl ProviderError {
         self
     }
 
-    /// Adds when the backend wants to be asked again; what is longer than [`RETRY_AFTER_MAX`] counts as that.
+    /// Sets the delay that the backend requested, clamped to [`RETRY_AFTER_MAX`].
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after.min(RETRY_AFTER_MAX));

@@ -4,51 +4,55 @@ use lockstep_api::GenerateMethod;
 
 use super::{Location, SecretValue};
 
-/// A credential that a store is asked to make.
+/// A request for a credential that a store issues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRequest {
-    /// Where it is made.
+    /// The path at which the store issues the credential.
     pub path: Location,
-    /// The method.
+    /// The HTTP method of the request.
     pub method: GenerateMethod,
-    /// What is sent.
+    /// The parameters of the request.
     pub parameters: BTreeMap<String, String>,
 }
 
-/// The right to make one credential: a token of its own, whose accessor is noted before it is used. Revoking the token revokes
-/// whatever was made with it, also where the answer that named it was lost.
+/// The permission to issue one credential.
+///
+/// It is a token with an accessor that is recorded before the token is used. Revoking the token
+/// also revokes the credential that was issued with it, even if the response with the lease id was
+/// lost.
 #[derive(Debug, Clone)]
 pub struct IssuanceToken {
-    /// The server that the token is of, with its namespace. It is no secret.
+    /// The server that issued the token, with its namespace. Not secret.
     pub server: String,
-    /// The name of the token. It is no secret.
+    /// The accessor of the token, which identifies it. Not secret.
     pub accessor: String,
-    /// The token. It is used once, and kept by nobody.
+    /// The token. It is used once and never stored.
     pub token: SecretValue,
-    /// How long the token lives, unless the lease is renewed.
+    /// The lifetime of the token if the lease is not renewed.
     pub lives: Duration,
 }
 
-/// A credential that was made.
+/// A credential that a store issued.
 #[derive(Debug, Clone)]
 pub struct Minted {
-    /// The id of its lease; `None` where the engine makes credentials that end by themselves (pki).
+    /// The lease id; `None` if the engine issues credentials without a lease, such as `pki`.
     pub id: Option<String>,
-    /// Its fields, as one JSON object.
+    /// The fields of the credential, as one JSON object.
     pub value: SecretValue,
-    /// How long it lives, unless it is renewed.
+    /// The lifetime of the credential if it is not renewed.
     pub lives: Duration,
-    /// Whether it can be renewed.
+    /// Whether the lease can be renewed.
     pub renewable: bool,
 }
 
-/// What a credential is renewed and revoked by.
+/// Identifies the credential to renew or revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseHandle {
-    /// The server that made the credential, with its namespace. A provider refuses the lease of another server.
+    /// The server that issued the credential, with its namespace. A provider rejects the lease of
+    /// another server.
     pub server: String,
-    /// Accessor of the token that it was made with.
+    /// The accessor of the token that the credential was issued with.
     pub accessor: String,
-    /// The id of its lease, where it is known, and there is one.
+    /// The lease id, if the credential has one and it is known.
     pub id: Option<String>,
 }

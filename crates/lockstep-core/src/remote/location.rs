@@ -2,27 +2,30 @@ use std::{fmt, ops::Deref};
 
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// The longest location, in bytes. AWS' ARNs are the longest names that any backend has.
+/// Maximum length of a location in bytes. ARNs of AWS are the longest names of any backend.
 const LONGEST: usize = 2048;
 
-/// Where a remote value is, in the one spelling that its provider has for it.
+/// The location of a remote value, in the canonical form of its provider.
 ///
-/// A [`Locator`] makes it from what the user wrote. Grants are matched against it, the request is made from it, and messages show
-/// it: nothing rewrites it on the way. The canonical form per provider is in `docs/reference/permissions.md`.
+/// A [`Locator`] builds it from the user's text. Grants are matched against this form, requests are
+/// built from it, and messages show it, so it is never rewritten. `docs/reference/permissions.md`
+/// lists the canonical form for each provider.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
     text: String,
-    /// Where the path begins, if the text begins with what contains it: the mount path of a Vault engine.
+    /// The offset of the path within a container, such as the mount path of a Vault engine. 0 if
+    /// the text contains no container.
     path: usize,
-    /// How many bytes at the beginning a glob must spell out.
+    /// Number of bytes at the beginning that a glob must spell out.
     anchor: usize,
 }
 
 impl Location {
-    /// A location below what the store itself names.
+    /// Creates a location below what the store itself names.
     ///
     /// # Errors
-    /// When it has whitespace or invisible characters, `.` or `..` segments or backslashes, or is empty or too long.
+    /// When the text contains whitespace, invisible characters, backslashes, or the segments `.` or
+    /// `..`, or when it is empty or too long.
     pub fn new(text: impl Into<String>) -> Result<Self, LocationError> {
         let text = text.into();
         check(&text)?;
@@ -33,10 +36,11 @@ impl Location {
         })
     }
 
-    /// A location in a container that the store does not name, such as a Vault mount. The path is empty for the container itself.
+    /// Creates a location in a container that the store does not name, such as a Vault mount. An
+    /// empty path refers to the container itself.
     ///
     /// # Errors
-    /// As [`Location::new`].
+    /// See [`Location::new`].
     pub fn within(container: &str, path: &str) -> Result<Self, LocationError> {
         let text = if path.is_empty() {
             container.to_owned()
@@ -50,28 +54,30 @@ impl Location {
         })
     }
 
-    /// A location outside of what the store names, such as an ARN. A glob covers it only if it spells out the first `anchor` bytes.
+    /// Creates a location outside of what the store names, such as an ARN. A glob covers it only if
+    /// the glob spells out the first `anchor` bytes.
     ///
     /// # Errors
-    /// As [`Location::new`].
+    /// See [`Location::new`].
     pub fn anchored(text: impl Into<String>, anchor: usize) -> Result<Self, LocationError> {
         let location = Self::new(text)?;
         Ok(Self { anchor, ..location })
     }
 
-    /// The canonical form.
+    /// Returns the canonical form.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The container that the store does not name, and the path in it.
+    /// Returns the container that the store does not name and the path within it, if any.
     pub fn in_container(&self) -> Option<(&str, &str)> {
         let path = self.text.get(self.path..)?;
         let container = self.text.get(..self.path)?;
         (!container.is_empty()).then(|| (container.trim_end_matches('/'), path))
     }
 
-    /// What a glob must spell out to cover the location. Empty for a location below what the store names.
+    /// Returns the beginning that a glob must spell out to cover the location. Empty for a location
+    /// below what the store names.
     pub fn anchor(&self) -> &str {
         self.text.get(..self.anchor).unwrap_or(&self.text)
     }
@@ -97,40 +103,41 @@ impl fmt::Debug for Location {
     }
 }
 
-/// Why a text is not a location. The message reads on after the name of the field and the text in quotes.
+/// The error of an invalid location. The message continues a sentence that starts with the field
+/// and the quoted text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// It has whitespace, a control character or another character that nobody sees.
+    /// The text contains whitespace, a control character or another invisible character.
     #[error("has whitespace or an invisible character in it (U+{:04X}). Remove it; it is never trimmed", u32::from(*.0))]
     Invisible(char),
-    /// It is too long.
+    /// The text has more bytes than a location may have.
     #[error("is longer than {LONGEST} bytes")]
     TooLong,
-    /// It has a segment that means another place.
+    /// The text has a segment `.` or `..`, which a server may resolve to another location.
     #[error("has a segment \".\" or \"..\"")]
     Dots,
-    /// It has a backslash, which some servers take for a slash.
+    /// The text has a backslash, which some servers treat as a slash.
     #[error("has a backslash")]
     Backslash,
-    /// What the provider does not take.
+    /// The provider rejects the text for a reason of its own.
     #[error("{0}")]
     Refused(String),
 }
 
 impl LocationError {
-    /// An error of a provider's own: what is wrong, and what to do.
+    /// Creates an error of a provider: what is wrong, and what to do.
     pub fn refused(what: impl fmt::Display, hint: impl fmt::Display) -> Self {
         Self::Refused(format!("{what}. {hint}"))
     }
 }
 
-/// Checks what holds for the keys and paths of every provider.
+/// Checks the rules for the keys and paths of every provider.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// See [`LocationError`].
 pub fn check(text: &str) -> Result<(), LocationError> {
     if text.is_empty() {
         return Err(LocationError::Empty);
@@ -148,10 +155,10 @@ pub fn check(text: &str) -> Result<(), LocationError> {
     Ok(())
 }
 
-/// Checks that a text has no whitespace and no character that nobody sees.
+/// Checks that a text has no whitespace and no invisible characters.
 ///
 /// # Errors
-/// The first such character.
+/// [`LocationError::Invisible`] with the first such character.
 pub fn check_visible(text: &str) -> Result<(), LocationError> {
     match text.chars().find(|c| is_invisible(*c)) {
         Some(c) => Err(LocationError::Invisible(c)),
@@ -159,7 +166,7 @@ pub fn check_visible(text: &str) -> Result<(), LocationError> {
     }
 }
 
-/// Whether nobody sees the character: two texts that differ in it look the same.
+/// Whether two texts that differ only in this character look the same.
 pub fn is_invisible(c: char) -> bool {
     use GeneralCategory as Is;
     c.is_whitespace()
@@ -173,7 +180,8 @@ pub fn is_invisible(c: char) -> bool {
                 | Is::PrivateUse
                 | Is::Unassigned
         )
-        // letters and marks that have no glyph: grapheme joiner, fillers, the empty Braille pattern, variation selectors
+        // letters and marks without a glyph: grapheme joiner, fillers, the empty Braille pattern,
+        // variation selectors
         || matches!(
             c,
             '\u{34f}'
@@ -190,41 +198,42 @@ pub fn is_invisible(c: char) -> bool {
         )
 }
 
-/// A key as its provider reads it.
+/// A key that its provider parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// Where the value is.
+    /// The location of the value.
     pub location: Location,
-    /// The version, which the key itself may name (Google); `None` is the current one.
+    /// The version, which a key can contain (Google Cloud); `None` for the current one.
     pub version: Option<String>,
 }
 
-/// Parses what users write for one store. Pure: the store's spec decides, and nobody is asked.
+/// Parses the keys and paths that users write for one store. It uses only the spec of the store and
+/// sends no request.
 ///
-/// Two spellings that mean the same value have the same location.
+/// Two spellings of the same value have the same location.
 pub trait Locator: fmt::Debug + Send + Sync {
-    /// Where the value of a key is.
+    /// Returns the location of the value of a key.
     ///
     /// # Errors
-    /// What is wrong with the key or the version.
+    /// When the key or the version is invalid.
     fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError>;
 
-    /// Where a search begins; `None` where it begins at the top of the store.
+    /// Returns the location where a search starts; `None` for the top of the store.
     ///
     /// # Errors
-    /// What is wrong with the path.
+    /// When the path is invalid.
     fn folder(&self, path: &str) -> Result<Option<Location>, LocationError>;
 
-    /// Where a credential is issued.
+    /// Returns the location at which a credential is issued.
     ///
     /// # Errors
-    /// What is wrong with the path.
+    /// When the path is invalid.
     fn issuer(&self, path: &str) -> Result<Location, LocationError> {
         Location::new(path)
     }
 }
 
-/// The locator of a store whose keys have one spelling: the key is the location.
+/// The locator of a store whose keys have one spelling, so the key is the location.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Verbatim;
 

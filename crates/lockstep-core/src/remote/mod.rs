@@ -1,4 +1,4 @@
-//! What a provider is asked for and what it answers: the vocabulary between the pipeline and the providers.
+//! The types of requests to providers and of their results.
 
 mod error;
 mod lease;
@@ -18,39 +18,40 @@ pub use location::{Located, Location, LocationError, Locator, Verbatim, check, c
 pub use scope::{Pattern, Scope, folders};
 pub use value::SecretValue;
 
-/// One remote value to read. Properties are taken out of the value by the pipeline, so that a key is read once however
-/// many properties are wanted.
+/// One remote value to read. It names no property: properties are extracted after the read, so a
+/// key with many properties is read once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RemoteRef {
-    /// Where it is.
+    /// The location of the value.
     pub key: Location,
-    /// The version; `None` is the current one.
+    /// The version; `None` for the current one.
     pub version: Option<String>,
-    /// What of it is read.
+    /// The part to read.
     pub part: Part,
 }
 
-/// What of a remote value is read.
+/// The part of a remote value to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
     /// The value.
     #[default]
     Value,
-    /// What the backend keeps beside it (tags, labels, custom metadata), as a JSON object.
+    /// The metadata that the backend stores with the value (tags, labels, custom metadata), as a
+    /// JSON object.
     Metadata,
 }
 
-/// What a KMS encrypted: a value, or the data key of an envelope.
+/// The output of a KMS: an encrypted value, or the encrypted data key of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ciphertext {
-    /// What the KMS gave out.
+    /// The bytes that the KMS returned.
     pub bytes: Vec<u8>,
-    /// Where it belongs: the KMS refuses it elsewhere.
+    /// The binding to a location. The KMS does not decrypt with another one.
     pub binding: Binding,
 }
 
 impl RemoteRef {
-    /// The current version of a key.
+    /// Refers to the current version of a key.
     pub fn current(key: Location) -> Self {
         Self {
             key,
@@ -59,14 +60,14 @@ impl RemoteRef {
         }
     }
 
-    /// The same key and version, but what the backend keeps beside the value.
+    /// Refers to the metadata of the same key and version.
     #[must_use]
     pub fn metadata(mut self) -> Self {
         self.part = Part::Metadata;
         self
     }
 
-    /// A certain version of a key.
+    /// Refers to a named version of a key.
     pub fn version(key: Location, version: impl Into<String>) -> Self {
         Self {
             key,
@@ -76,36 +77,36 @@ impl RemoteRef {
     }
 }
 
-/// One remote value.
+/// One remote value that was read.
 #[derive(Debug, Clone)]
 pub struct RemoteSecret {
-    /// The value. A backend that stores fields (Vault) answers them as one JSON object.
+    /// The value. A backend that stores fields (Vault) returns them as one JSON object.
     pub value: SecretValue,
-    /// The version that this is, where the backend has versions.
+    /// The version that was read, if the backend has versions.
     pub version: Option<String>,
-    /// When this version was created, where the backend tells.
+    /// The creation time of this version, if the backend reports it.
     pub created: Option<Timestamp>,
-    /// How long it stays what it is, where the backend changes it by itself and tells when (Vault's static roles): the next read comes
-    /// right after that, and no later.
+    /// The time until the backend changes the value by itself, if it reports one (static roles of
+    /// Vault). The next read follows right after it.
     pub fresh_for: Option<Duration>,
 }
 
-/// Which remote values to look for: all that is set must hold.
+/// A search for remote values. A value must match every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FindQuery {
-    /// Only what the caller is granted.
+    /// Limits the search to what the caller is granted.
     pub scope: Scope,
-    /// Only below this location.
+    /// Limits the search to values below this location.
     pub path: Option<Location>,
-    /// Only names in which this regular expression (RE2 syntax) matches.
+    /// Limits the search to names that match this regular expression (RE2 syntax).
     pub name: Option<String>,
-    /// Only values that carry these tags.
+    /// Limits the search to values with these tags.
     pub tags: BTreeMap<String, String>,
 }
 
-/// One remote value that was found.
+/// One remote value that a search found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RemoteMeta {
-    /// Where it is.
+    /// The location of the value.
     pub key: Location,
 }

@@ -7,20 +7,20 @@ use globset::GlobMatcher;
 
 use super::Location;
 
-/// The most searches that one query becomes. Beyond that, one search covers the longest common beginning.
+/// Maximum number of searches for one query. Above it, one search covers the longest common prefix.
 const MOST_BEGINNINGS: usize = 32;
 
-/// A glob of locations: `*` and `?` stay within a segment, `**` crosses segments.
+/// A glob of locations. `*` and `?` match within a segment, `**` also matches across segments.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
-    /// What every location that it covers begins with.
+    /// The prefix that all covered locations share: the text before the first wildcard.
     literal: String,
     matcher: GlobMatcher,
 }
 
 impl Pattern {
-    /// A pattern, or `None` when it is malformed.
+    /// Parses a glob. Returns `None` if it is malformed.
     pub fn new(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;
@@ -44,17 +44,18 @@ impl Pattern {
         end.and_then(|end| glob.get(..end)).unwrap_or(glob)
     }
 
-    /// The pattern, as it is written.
+    /// Returns the glob as the user wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it covers a location.
+    /// Whether the glob matches a location and spells out its anchor.
     pub fn covers(&self, location: &Location) -> bool {
         self.literal.starts_with(location.anchor()) && self.matches(location)
     }
 
-    /// Whether it matches a text. `?` and classes match bytes: they match no part of a longer character.
+    /// Whether the glob matches a text. `?` and classes match single bytes, so they match no text
+    /// with characters of several bytes.
     fn matches(&self, text: &str) -> bool {
         let by_bytes = self.text.contains(['?', '[']);
         !text.split('/').any(|segment| matches!(segment, "." | ".."))
@@ -62,12 +63,13 @@ impl Pattern {
             && self.matcher.is_match(text)
     }
 
-    /// What covered locations begin with that begin with `begin`; empty where that is `begin` itself.
+    /// Returns the prefix of covered locations that start with `begin`, or an empty text if it is
+    /// `begin` itself. `None` if no such location is covered.
     fn beginning(&self, begin: &str) -> Option<&str> {
         if self.literal.starts_with(begin) {
             return Some(&self.literal);
         }
-        // a pattern without any wildcard covers nothing that is longer
+        // a pattern without wildcards covers only its own text
         let is_exact = self.literal.len() == self.text.len();
         (!is_exact && begin.starts_with(&self.literal)).then_some("")
     }
@@ -87,7 +89,8 @@ impl Hash for Pattern {
     }
 }
 
-/// The glob without classes that match a slash; `None` where one has to. The matcher lets a class cross segments.
+/// Returns the glob with classes that do not match a slash, because the matcher lets a class cross
+/// segments. Returns `None` if a class contains a slash or is malformed.
 fn within_segments(glob: &str) -> Option<String> {
     let mut kept = String::with_capacity(glob.len());
     let mut rest = glob.chars();
@@ -105,7 +108,7 @@ fn within_segments(glob: &str) -> Option<String> {
         let crosses = listed
             .windows(3)
             .any(|range| range[1] == '-' && range[0] <= '/' && '/' <= range[2]);
-        // an empty class means that the bracket is a member, which no key needs
+        // a bracket right after the opening one is a member of the class, which no key needs
         if listed.is_empty() || listed.contains(&'/') || (members.is_none() && crosses) {
             return None;
         }
@@ -119,22 +122,23 @@ fn within_segments(glob: &str) -> Option<String> {
     Some(kept)
 }
 
-/// The locations that a caller is granted. A provider searches nowhere else and names nothing else.
+/// The locations that a caller may access. A provider neither searches nor names any other
+/// location.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Scope(Option<Arc<[Pattern]>>);
 
 impl Scope {
-    /// Every location of the store.
+    /// Creates a scope of every location in the store.
     pub fn everything() -> Self {
         Self(None)
     }
 
-    /// The locations that one of these patterns covers.
+    /// Creates a scope of the locations that the patterns cover.
     pub fn patterns(patterns: impl IntoIterator<Item = Pattern>) -> Self {
         Self(Some(patterns.into_iter().collect()))
     }
 
-    /// Whether it holds a location.
+    /// Whether the scope contains a location.
     pub fn covers(&self, location: &Location) -> bool {
         match &self.0 {
             None => true,
@@ -142,7 +146,7 @@ impl Scope {
         }
     }
 
-    /// Whether it holds a location with this text that is below what the store names.
+    /// Whether the scope contains a location with this text that is below what the store names.
     pub fn covers_text(&self, text: &str) -> bool {
         match &self.0 {
             None => true,
@@ -150,7 +154,7 @@ impl Scope {
         }
     }
 
-    /// Whether a location that begins so may be held.
+    /// Whether the scope can contain a location that starts with `begin`.
     pub fn reaches(&self, begin: &str) -> bool {
         match &self.0 {
             None => true,
@@ -158,8 +162,8 @@ impl Scope {
         }
     }
 
-    /// What the locations begin with that are held and begin with `begin`: a search for each of these finds all of them. Empty when
-    /// there can be none. No beginning is part of another.
+    /// Returns the prefixes to search for every location in the scope that starts with `begin`. No
+    /// prefix starts with another one. Empty if there is no such location.
     pub fn beginnings(&self, begin: &str) -> Vec<String> {
         let Some(patterns) = &self.0 else {
             return vec![begin.to_owned()];
@@ -174,22 +178,24 @@ impl Scope {
         if all.len() > MOST_BEGINNINGS
             && let (Some(first), Some(last)) = (all.first(), all.last())
         {
-            // sorted: what the first and the last share, all share
+            // the list is sorted, so all entries share what the first and the last share
             return vec![common(first, last).to_owned()];
         }
         all
     }
 
-    /// The folders below which every location lies that is held and lies in the folder `begin`, which is empty or ends with a slash.
-    /// None lies below another. The empty one is the top.
+    /// Returns the folders that contain every location in the scope within the folder `begin`.
+    /// `begin` is empty or ends with a slash. No folder contains another one. An empty folder is
+    /// the top of the store.
     pub fn folders(&self, begin: &str) -> Vec<String> {
         folders(self.beginnings(begin))
     }
 }
 
-/// The folders below which every text lies that begins with one of these. None lies below another. The empty one is the top.
+/// Returns the folders that contain every text that starts with one of the prefixes. No folder
+/// contains another one. An empty folder is the top of the store.
 pub fn folders(beginnings: impl IntoIterator<Item = String>) -> Vec<String> {
-    // with its slash, a folder sorts right before what lies below it
+    // with its slash, a folder sorts right before its contents
     let folder = |text: String| {
         text.rsplit_once('/')
             .map_or(String::new(), |(folder, _)| format!("{folder}/"))
@@ -202,7 +208,7 @@ pub fn folders(beginnings: impl IntoIterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// What both texts begin with.
+/// Returns the longest common prefix.
 fn common<'a>(one: &'a str, other: &str) -> &'a str {
     let shared = one.char_indices().zip(other.chars());
     let end = shared

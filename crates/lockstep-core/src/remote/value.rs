@@ -2,33 +2,36 @@ use std::{fmt, sync::Arc};
 
 use zeroize::Zeroizing;
 
-/// Bytes that must never be shown: no `Serialize`, no `Display`, a `Debug` that tells the length only, wiped when the
-/// last clone is dropped. Clones share the bytes.
+/// Secret bytes, shared between clones and zeroed when the last clone is dropped.
+///
+/// It implements neither `Serialize` nor `Display`, and its `Debug` output contains only the
+/// length, so a value is not shown by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretValue(Arc<Zeroizing<Vec<u8>>>);
 
 impl SecretValue {
-    /// Takes the bytes over.
+    /// Takes ownership of the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Arc::new(Zeroizing::new(bytes.into())))
     }
 
-    /// The bytes. Whoever calls this must not log, format or store what it gets.
+    /// Returns the bytes. The caller must not log, format or store them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes as text, when they are UTF-8. The same care as for [`SecretValue::expose`].
+    /// Returns the bytes as text if they are UTF-8. The same rules apply as for
+    /// [`SecretValue::expose`].
     pub fn expose_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the value has no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -6,8 +6,8 @@ use lockstep_api::{
 
 use crate::{property, remote::SecretValue, text::one_of};
 
-/// A field, and the rank of the entry that it came from. The last entry in `priority` ranks highest;
-/// entries that are not in `priority` rank lowest.
+/// A field, and the rank of the entry that it came from. The last entry in `priority` ranks
+/// highest. Entries that are not in `priority` rank lowest.
 struct Source {
     rank: usize,
     field: SecretValue,

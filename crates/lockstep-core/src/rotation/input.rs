@@ -29,8 +29,8 @@ pub enum Check {
 pub struct RolloutInput<'a> {
     /// `rotation.rollout` of the spec.
     pub spec: &'a Rollout,
-    /// The observations of the targets from [`super::rollout::looks`]. A missing one counts as
-    /// unknown.
+    /// The observations of the targets from [`super::rollout::targets_to_observe`]. A missing one
+    /// counts as unknown.
     pub seen: &'a BTreeMap<Target, Observation>,
     /// The last restart of each target, including those by rollouts of other Secrets.
     pub restarted: &'a BTreeMap<Target, Timestamp>,

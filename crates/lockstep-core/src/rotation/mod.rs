@@ -41,7 +41,7 @@ use lockstep_api::{
 
 pub use self::{
     input::{Check, RolloutInput},
-    rollback::{check, check_sources, pin, refused, still_says},
+    rollback::{check, check_sources, is_still_refused, pin, refused},
     transition::{Written, written},
     window::{Opening, Windows},
 };
@@ -100,15 +100,15 @@ pub fn entry(windows: &Windows, change: &Change<'_>, now: Timestamp) -> Entry {
     if last.phase.is_moving() {
         return Entry::Wait(WaitsFor::Rollout, None);
     }
-    let soonest = soonest(last, spec.minimum_interval());
-    if now < soonest {
-        return Entry::Wait(WaitsFor::Interval, Some(soonest));
+    let earliest = earliest_start(last, spec.minimum_interval());
+    if now < earliest {
+        return Entry::Wait(WaitsFor::Interval, Some(earliest));
     }
     Entry::Now
 }
 
 /// Returns when the next rollout may start.
-fn soonest(last: &RolloutStatus, interval: Duration) -> Timestamp {
+fn earliest_start(last: &RolloutStatus, interval: Duration) -> Timestamp {
     later(last.start_time, interval)
 }
 

@@ -60,7 +60,7 @@ pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
 
 /// Whether the sources still have the rejected values: every version that is in the failed revision
 /// but not in the one before is still current. Changes of the spec do not matter.
-pub fn still_says(refused: &RefusedRevision, fingerprint: &str, sources: &[SourceStatus]) -> bool {
+pub fn is_still_refused(refused: &RefusedRevision, fingerprint: &str, sources: &[SourceStatus]) -> bool {
     let good: BTreeSet<_> = refused.pinned.sources.iter().map(at).collect();
     let mut bad = refused
         .sources

@@ -52,7 +52,7 @@ const SLOW_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
 /// Interval between observations right after a restart. A tenth of the time since the restart is
 /// added.
 const QUICK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-/// Stands for every target while the status does not list them yet.
+/// Represents every target while the status does not list them yet.
 const ANY: &str = "*";
 /// Maximum number of targets of a rollout.
 pub const MAX_TARGETS: usize = 256;
@@ -147,7 +147,7 @@ pub fn begin_rollback(
 
 /// Holds a failed rollout whose earlier versions produce the same Secret, because only the spec
 /// changed.
-pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
+pub fn hold_without_rollback(failed: &RolloutStatus) -> RolloutStatus {
     RolloutStatus {
         phase: RolloutPhase::Held,
         previous: None,
@@ -158,7 +158,7 @@ pub fn cannot_go_back(failed: &RolloutStatus) -> RolloutStatus {
 
 /// Marks every target as restarted. With a versioned Secret, a target that was not restarted may
 /// refer to no revision yet. A target that already has the revision is not restarted again.
-pub fn touch_all(rollout: &RolloutStatus) -> RolloutStatus {
+pub fn mark_all_restarted(rollout: &RolloutStatus) -> RolloutStatus {
     let mut touched = rollout.clone();
     for target in &mut touched.targets {
         target.updated_time.get_or_insert(rollout.start_time);
@@ -301,7 +301,7 @@ pub fn resolve(
 }
 
 /// Returns the targets that the next step has to observe.
-pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
+pub fn targets_to_observe(rollout: &RolloutStatus) -> Vec<Target> {
     if rollout.phase.is_over() || rollout.awaits_rollback() {
         return Vec::new();
     }
@@ -316,7 +316,7 @@ pub fn looks(rollout: &RolloutStatus) -> Vec<Target> {
 pub fn step(rollout: &RolloutStatus, cx: &RolloutInput<'_>) -> Step {
     let mut next = rollout.clone();
     let mut restart = Vec::new();
-    if looks(rollout).is_empty() {
+    if targets_to_observe(rollout).is_empty() {
         return Step {
             rollout: next,
             restart,
@@ -385,12 +385,12 @@ fn judge(
                 // correct
                 return Verdict::Leave;
             }
-            let soonest = cx
+            let earliest = cx
                 .restarted
                 .get(&Target::from(&*target))
                 .map(|last| later(*last, cx.spec.minimum_interval()));
             // a rollback does not wait for minimumInterval
-            return if !rollout.rollback && soonest.is_some_and(|at| cx.now < at) {
+            return if !rollout.rollback && earliest.is_some_and(|at| cx.now < at) {
                 Verdict::Leave
             } else {
                 Verdict::Restart

@@ -141,7 +141,7 @@ impl<'a> Write<'a> {
             || self.is_renamed()
             || self.returns()
             || self.is_unsure()
-            || self.moves_again()
+            || self.moves_references_again()
     }
 
     /// Whether no target can refer to the versioned Secret yet.
@@ -176,7 +176,7 @@ impl<'a> Write<'a> {
     }
 
     /// Whether `rotate-now` requests that targets get their references to a versioned Secret again.
-    fn moves_again(&self) -> bool {
+    fn moves_references_again(&self) -> bool {
         let is_complete = |last: &RolloutStatus| last.phase == RolloutPhase::Complete;
         self.requested && self.new.target.versioned && self.last.is_some_and(is_complete)
     }
@@ -187,10 +187,10 @@ impl<'a> Write<'a> {
             Transition::Start => rollout::begin(&target.revision, None, None, spec, now),
             Transition::Replace(replaced, unfinished) => self.replace(replaced, unfinished, spec, now),
             Transition::RollBack(failed) if target.versioned => {
-                rollout::begin_rollback(&rollout::touch_all(failed), &target.revision, spec, now)
+                rollout::begin_rollback(&rollout::mark_all_restarted(failed), &target.revision, spec, now)
             }
             Transition::RollBack(failed) => rollout::begin_rollback(failed, &target.revision, spec, now),
-            Transition::CannotRollBack(failed) => rollout::cannot_go_back(failed),
+            Transition::CannotRollBack(failed) => rollout::hold_without_rollback(failed),
             Transition::Retry(last) => rollout::retry(last, now),
             Transition::Accept(last) => rollout::accept(last, spec),
             Transition::Keep(last) => last.clone(),

@@ -60,7 +60,7 @@ pub fn check(base: &str, target: &SecretTarget) -> Result<(), Failure> {
 ///
 /// It is not a server-side apply, because some lists with references have no keys, so an apply
 /// would have to own the whole list.
-pub fn moves(workload: &Workload, base: &str, revision: &str) -> Value {
+pub fn reference_patch(workload: &Workload, base: &str, revision: &str) -> Value {
     let mut steps = vec![json!({ "op": "test", "path": "/metadata/uid", "value": workload.uid })];
     let seen = workload.references.clone().unwrap_or_default();
     let wanted = name(base, revision);
@@ -112,7 +112,7 @@ pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus
 }
 
 /// Returns the earlier Secrets beyond `revisionHistoryLimit`; none while a target may need them.
-pub fn surplus(status: &SyncedSecretStatus, spec: &SecretTarget) -> Vec<TargetStatus> {
+pub fn beyond_history_limit(status: &SyncedSecretStatus, spec: &SecretTarget) -> Vec<TargetStatus> {
     let rollout = status
         .rotation
         .as_ref()

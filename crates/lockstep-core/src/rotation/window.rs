@@ -140,7 +140,7 @@ impl Window {
         if duration < SHORTEST {
             return Err(WindowError::Short { index });
         }
-        if !comes(&cron) {
+        if !has_occurrence(&cron) {
             return Err(WindowError::Never {
                 index,
                 schedule: schedule(),
@@ -178,7 +178,7 @@ fn parse(schedule: &str) -> Option<Cron> {
 
 /// Whether a schedule ever matches a date. Without this check, the search for the next date would
 /// be long.
-fn comes(cron: &Cron) -> bool {
+fn has_occurrence(cron: &Cron) -> bool {
     let start = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     cron.find_next_occurrence(&start, true).is_ok()
 }

@@ -129,8 +129,8 @@ pub fn revision_annotation(secret: &str) -> String {
     format!("{}{}", annotation::REVISION, short(secret))
 }
 
-/// The field manager that moves references to versioned Secrets. All Secrets share it: the API server
-/// keeps few managers of updates.
+/// The field manager that moves references to versioned Secrets. All Secrets share it, because the
+/// API server keeps few managers of updates.
 pub const MOVER: &str = annotation::MANAGER;
 
 /// Returns the field manager that owns only this annotation. Each Secret has its own, because an
@@ -246,7 +246,9 @@ fn readiness(kind: WorkloadKind, object: &Value) -> Readiness {
         _ if complete => Readiness::Ready,
         WorkloadKind::Deployment if holds("/spec/paused") => Readiness::Paused,
         WorkloadKind::Deployment if gave_up(object) => Readiness::Failed,
-        WorkloadKind::Deployment if says(object, "Available", "False", None) => Readiness::Unavailable,
+        WorkloadKind::Deployment if has_condition(object, "Available", "False", None) => {
+            Readiness::Unavailable
+        }
         WorkloadKind::StatefulSet | WorkloadKind::DaemonSet
             if object
                 .pointer("/spec/updateStrategy/type")
@@ -274,10 +276,10 @@ fn is_observed(object: &Value) -> bool {
 }
 
 fn gave_up(object: &Value) -> bool {
-    says(object, "Progressing", "False", Some("ProgressDeadlineExceeded"))
+    has_condition(object, "Progressing", "False", Some("ProgressDeadlineExceeded"))
 }
 
-fn says(object: &Value, kind: &str, holds: &str, reason: Option<&str>) -> bool {
+fn has_condition(object: &Value, kind: &str, holds: &str, reason: Option<&str>) -> bool {
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|condition| {
         condition["type"] == *kind

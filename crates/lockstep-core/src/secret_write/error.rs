@@ -25,25 +25,27 @@ pub enum WriteError {
     NotDeletable,
     /// The Secret is immutable and was changed since lockstep wrote it, so it is not deleted.
     Changed,
-    /// The Secret that is merged into does not exist.
+    /// The Secret to merge into does not exist.
     Missing,
-    /// lockstep may not patch the Secret that is merged into. Holds the option that names its account to kubectl.
+    /// lockstep may not patch the Secret to merge into. Contains the kubectl option that names the
+    /// account of lockstep.
     MergeForbidden(String),
-    /// The Secret that is merged into does not list this SyncedSecret.
+    /// The Secret to merge into does not list this SyncedSecret.
     MergeNotListed,
-    /// The Secret that is merged into is owned by this SyncedSecret, which has the name, or another.
+    /// The Secret to merge into is owned by the SyncedSecret with this name, which may be this one.
     MergeOwned(String),
-    /// Another SyncedSecret merges the same keys, labels or annotations: each of them, and the other's name.
+    /// Another SyncedSecret merges the same keys, labels or annotations. Contains each of them with
+    /// the name of the other SyncedSecret.
     MergeConflict(Vec<(String, String)>),
-    /// The name of the SyncedSecret is too long for a field manager.
+    /// The name of the SyncedSecret is too long for a field manager. Contains the maximum length.
     MergeNameTooLong(usize),
     /// A field cannot be changed.
     Immutable,
-    /// The namespace is being deleted, or is gone.
+    /// The namespace is being deleted or does not exist.
     NamespaceTerminating,
-    /// The Secret, or the request, is too large.
+    /// The Secret or the request is too large.
     TooLarge,
-    /// Any other error, without the text of the server.
+    /// Any other error, without text of the server.
     Other {
         /// What happened.
         what: String,

@@ -39,7 +39,7 @@ impl Budget {
     /// # Errors
     ///
     /// When the budget is used up.
-    pub fn ask(self) -> Result<(), TemplateError> {
+    pub fn check(self) -> Result<(), TemplateError> {
         if !self.is_spent() {
             return Ok(());
         }

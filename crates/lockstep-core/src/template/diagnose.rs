@@ -105,7 +105,7 @@ struct Finding<'a> {
 }
 
 impl Finding<'_> {
-    fn here(&self, message: impl Into<String>) -> TemplateError {
+    fn error_here(&self, message: impl Into<String>) -> TemplateError {
         match self.place {
             Some(place) => at(self.source.text, place, message),
             None => TemplateError::whole(message),
@@ -115,8 +115,8 @@ impl Finding<'_> {
     fn fault(&self, fault: Fault) -> TemplateError {
         match fault {
             Fault::Refused { function, why } => match self.own_message(function) {
-                Some(message) => self.here(format!("{function}: {why}: {message}.")),
-                None => self.here(format!("{function}: {why}.")),
+                Some(message) => self.error_here(format!("{function}: {why}: {message}.")),
+                None => self.error_here(format!("{function}: {why}.")),
             },
             Fault::Arguments {
                 function,
@@ -129,14 +129,16 @@ impl Finding<'_> {
                     (least, usize::MAX) => format!("at least {least}"),
                     (least, most) => format!("{least} to {most}"),
                 };
-                self.here(format!(
+                self.error_here(format!(
                     "{function} has the wrong number of arguments: expected {wanted}, got {given}."
                 ))
             }
             Fault::Printed => self.missing(None),
             Fault::Missing { function } => self.missing(Some(function)),
             Fault::Binary { function } => self.binary(function),
-            Fault::Full => self.here("the template would hold more than 16 MiB of values at the same time."),
+            Fault::Full => {
+                self.error_here("the template would hold more than 16 MiB of values at the same time.")
+            }
         }
     }
 
@@ -209,8 +211,10 @@ impl Finding<'_> {
                 place,
                 format!("\"{word}\" does not exist or is null."),
             ),
-            (None, Some(function)) => self.here(format!("{function} has an argument that does not exist.")),
-            (None, None) => self.here("the value printed here does not exist or is null."),
+            (None, Some(function)) => {
+                self.error_here(format!("{function} has an argument that does not exist."))
+            }
+            (None, None) => self.error_here("the value printed here does not exist or is null."),
         }
     }
 
@@ -287,7 +291,7 @@ impl Finding<'_> {
                 place,
                 format!("\"{name}\" is binary, but {function} accepts only text. {way_out}."),
             ),
-            None => self.here(format!(
+            None => self.error_here(format!(
                 "{function} accepts only text, but an argument is binary. {way_out}."
             )),
         }
@@ -312,7 +316,7 @@ impl Finding<'_> {
                         "\"{word}\" reads a field of a value without fields. Parse JSON text with fromJson."
                     ),
                 ),
-                None => self.here("only dictionaries have fields. Parse JSON text with fromJson."),
+                None => self.error_here("only dictionaries have fields. Parse JSON text with fromJson."),
             };
         }
         let sentence = [
@@ -360,6 +364,6 @@ impl Finding<'_> {
             None if message.ends_with("cannot be invoked as function") => "only functions take arguments.",
             None => "this cannot be evaluated.",
         };
-        self.here(sentence)
+        self.error_here(sentence)
     }
 }

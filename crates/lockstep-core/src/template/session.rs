@@ -154,11 +154,11 @@ pub(super) fn fault() -> Option<Fault> {
 pub(super) fn value_of(bytes: &[u8]) -> Option<Value> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains(OPEN) => Some(Value::from(text)),
-        _ => stand_in(bytes).map(Value::String),
+        _ => placeholder(bytes).map(Value::String),
     }
 }
 
-fn stand_in(bytes: &[u8]) -> Option<String> {
+fn placeholder(bytes: &[u8]) -> Option<String> {
     let index = SESSION.with_borrow_mut(|session| {
         if let Some(known) = session.binaries.iter().position(|known| known == bytes) {
             return Some(known);

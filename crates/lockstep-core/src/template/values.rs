@@ -13,8 +13,8 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Lets messages list these keys: the ones that the spec names. Other keys are properties of remote values, whose
-    /// names can be secrets, too. Messages only count them.
+    /// Lets messages list these keys, which the spec names. Messages only count other keys, because
+    /// they can be properties of remote values, whose names can be secret.
     #[must_use]
     pub fn naming(self, named: &'a BTreeSet<String>) -> Self {
         Self { named, ..self }

@@ -223,9 +223,9 @@ fn leases_that_end_at_once_are_replaced_at_a_pace() {
         duration_seconds: 1,
         ..lease("a")
     };
-    assert_eq!(lease::gap(&short), None, "it is renewed");
+    assert_eq!(lease::explain_gap(&short), None, "it is renewed");
     let refused = lease::renewal_failed(&holding(short), "a", ErrorKind::PermissionDenied, "no");
-    let gap = lease::gap(&refused.unwrap().current.unwrap()).unwrap();
+    let gap = lease::explain_gap(&refused.unwrap().current.unwrap()).unwrap();
     assert!(gap.contains("1970-01-01T00:00:30Z"), "{gap}");
 }
 
@@ -250,10 +250,10 @@ fn replacement_waits_at_most_until_the_last_tenth_of_the_lease() {
     });
     let (time, _) = lease::mint_at(Some(&leases), true).unwrap();
     assert_eq!(time, at(270));
-    assert!(!lease::cannot_wait(Some(&leases), at(269)));
-    assert!(lease::cannot_wait(Some(&leases), at(270)));
+    assert!(!lease::is_replacement_urgent(Some(&leases), at(269)));
+    assert!(lease::is_replacement_urgent(Some(&leases), at(270)));
     assert!(
-        !lease::cannot_wait(Some(&holding(lease("a"))), at(299)),
+        !lease::is_replacement_urgent(Some(&holding(lease("a"))), at(299)),
         "it is renewed"
     );
     assert_eq!(lease::mint_at(None, true), None);
@@ -276,7 +276,7 @@ fn intent_is_revoked_at_once_unless_it_may_be_in_the_secret() {
         minted: Some(lease("m")),
         ..holding(lease("a"))
     };
-    assert!(lease::in_doubt(Some(&doubtful)));
+    assert!(lease::has_uncertain_credential(Some(&doubtful)));
     assert_eq!(
         lease::cause(Some(&doubtful), "same", None, at(10)),
         Some(Cause::Unknown)
@@ -292,7 +292,10 @@ fn intent_is_revoked_at_once_unless_it_may_be_in_the_secret() {
     let intended = lease::intend(Some(&doubtful), &generation(), &issuance_token, &issuer(), at(10));
     assert!(!format!("{intended:?}").contains("CANARY"));
     assert_eq!(intended.old, [lease("m")]);
-    assert!(lease::in_doubt(Some(&intended)), "until another is written");
+    assert!(
+        lease::has_uncertain_credential(Some(&intended)),
+        "until another is written"
+    );
     let due = lease::next(
         &status(intended),
         RETENTION,
@@ -634,7 +637,7 @@ fn too_many_unrevoked_intents_stop_issuance() {
         ..LeaseStatus::default()
     };
     let next = lease::intend(Some(&lost), &generation(), &issuance_token, &issuer(), at(10));
-    assert!(next.old[0].unwritten && !lease::in_doubt(Some(&next)));
+    assert!(next.old[0].unwritten && !lease::has_uncertain_credential(Some(&next)));
     let retention = Retention {
         has_targets: true,
         ..RETENTION
@@ -649,7 +652,7 @@ fn too_many_unrevoked_intents_stop_issuance() {
         left.intent = Some(intent(number));
         let accessor = format!("i{number}");
         left = lease::revocation_failed(&left, &accessor, ErrorKind::PermissionDenied, "no", at(1)).unwrap();
-        assert!(!lease::in_doubt(Some(&left)));
+        assert!(!lease::has_uncertain_credential(Some(&left)));
     }
     let full = lease::check_room(Some(&left)).unwrap_err();
     assert!(

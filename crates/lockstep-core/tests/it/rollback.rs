@@ -119,7 +119,7 @@ impl Life {
 
     fn refuses(&self, sources: &[SourceStatus]) -> bool {
         let refused = self.rotation().refused.as_ref().unwrap();
-        rotation::still_says(refused, "another fingerprint", sources)
+        rotation::is_still_refused(refused, "another fingerprint", sources)
     }
 
     /// R2 of version 2 failed, and R1 of version 1 is back.

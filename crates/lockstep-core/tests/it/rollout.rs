@@ -149,7 +149,7 @@ fn wave_is_restarted_ready_and_soaked_before_the_next() {
     let (done, _) = look(&next, &spec, &[("b", new)], 40);
     assert_eq!(done.phase, RolloutPhase::Complete);
     assert!(done.previous.is_none() && done.end_time.is_some());
-    assert!(rollout::looks(&done).is_empty());
+    assert!(rollout::targets_to_observe(&done).is_empty());
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn rollback_restarts_only_restarted_targets_and_ends_there() {
         &[("a", there("new", Readiness::Ready)), ("b", bad)],
         60,
     );
-    assert!(failed.awaits_rollback() && rollout::looks(&failed).is_empty());
+    assert!(failed.awaits_rollback() && rollout::targets_to_observe(&failed).is_empty());
     let back = rollout::begin_rollback(&failed, "old", &spec, at(61));
     let names: Vec<&str> = back.targets.iter().map(|target| target.name.as_str()).collect();
     assert_eq!(
@@ -419,7 +419,7 @@ fn spec_change_during_a_rollout_keeps_its_progress() {
     assert_eq!(none.phase, RolloutPhase::Complete);
     let others = rollout::resolve(&moving, &[target("d"), target("c")], &spec, 2, at(5));
     assert_eq!(
-        rollout::looks(&others),
+        rollout::targets_to_observe(&others),
         [target("d")],
         "a wave whose targets all went does not stop the others"
     );
@@ -762,7 +762,7 @@ fn rollback_over_two_unfinished_rollouts_covers_all_targets() {
     // over one, those that were not restarted never left it
     let back = rollout::begin("old", previous("new"), Some(&second), &spec, at(20));
     assert_eq!(both(&back), ["a", "b"]);
-    let all = rollout::begin_rollback(&rollout::touch_all(&third), "old", &spec, at(20));
+    let all = rollout::begin_rollback(&rollout::mark_all_restarted(&third), "old", &spec, at(20));
     assert_eq!(all.targets.len(), 3);
 }
 

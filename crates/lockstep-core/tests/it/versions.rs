@@ -58,7 +58,7 @@ fn read(object: &Value) -> Workload {
     }
 }
 
-/// Applies a JSON patch of the kind that [`versions::moves`] makes.
+/// Applies a JSON patch of the kind that [`versions::reference_patch`] makes.
 fn apply(object: &mut Value, patch: &Value) -> Result<(), String> {
     for step in patch.as_array().unwrap() {
         let path = step["path"].as_str().unwrap();
@@ -85,7 +85,7 @@ fn only_references_in_the_pod_template_are_moved() {
         let references = seen.references.clone().unwrap();
         assert_eq!(references.all.len(), 6, "{:?}", references.all);
         assert_eq!(seen.revision, None);
-        let patch = versions::moves(&seen, "database", "0000000f");
+        let patch = versions::reference_patch(&seen, "database", "0000000f");
         apply(&mut object, &patch).unwrap();
         let mut wanted = annotations;
         wanted["lockstep.dev/revision.database"] = json!("0000000f");
@@ -100,7 +100,7 @@ fn only_references_in_the_pod_template_are_moved() {
 #[test]
 fn workload_that_changed_since_observation_is_not_moved() {
     let seen = read(&deployment(OLD, &json!({})));
-    let patch = versions::moves(&seen, "database", "0000000f");
+    let patch = versions::reference_patch(&seen, "database", "0000000f");
     let mut replaced = deployment(OLD, &json!({}));
     replaced["metadata"]["uid"] = json!("another");
     assert_eq!(apply(&mut replaced, &patch), Err("/metadata/uid".to_owned()));
@@ -230,7 +230,7 @@ fn versions_are_pruned_to_the_limit_after_the_rollout() {
     };
     let earlier = ["00000003", "00000002", "00000001"];
     for phase in RolloutPhase::ALL {
-        let surplus = versions::surplus(&status(*phase, "00000004", &earlier), &spec(Some(1)));
+        let surplus = versions::beyond_history_limit(&status(*phase, "00000004", &earlier), &spec(Some(1)));
         let names: Vec<&str> = surplus.iter().map(|version| version.revision.as_str()).collect();
         let expected: &[&str] = if phase.is_over() {
             &["00000002", "00000001"]
@@ -241,14 +241,14 @@ fn versions_are_pruned_to_the_limit_after_the_rollout() {
     }
     let over = status(RolloutPhase::Complete, "00000004", &earlier);
     assert_eq!(
-        versions::surplus(&over, &spec(None)).len(),
+        versions::beyond_history_limit(&over, &spec(None)).len(),
         1,
         "two are kept by default"
     );
     // written, and its rollout has not begun
     let mut ahead = over.clone();
     ahead.target = Some(version("00000005"));
-    assert!(versions::surplus(&ahead, &spec(Some(0))).is_empty());
+    assert!(versions::beyond_history_limit(&ahead, &spec(Some(0))).is_empty());
 }
 
 #[test]

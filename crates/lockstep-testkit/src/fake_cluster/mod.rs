@@ -290,7 +290,7 @@ impl FakeCluster {
 
     /// Runs one reconcile.
     fn reconcile(&mut self, number: usize, step: &Step) {
-        let facts = self.facts(number, step.asks_stores());
+        let facts = self.facts(number, step.uses_stores());
         let (mut reconcile, mut effect) = Reconcile::start(facts, self.moment());
         loop {
             if let Effect::Done(done) = effect {
@@ -308,7 +308,7 @@ impl FakeCluster {
         }
     }
 
-    fn facts(&self, number: usize, asks_stores: bool) -> Facts {
+    fn facts(&self, number: usize, uses_stores: bool) -> Facts {
         let operator = &self.operators[number];
         let status = operator.status();
         let leases = status
@@ -336,7 +336,7 @@ impl FakeCluster {
             account: "--serviceaccount=lockstep-system:lockstep".to_owned(),
             key: self.key.clone(),
             settings: self.settings,
-            asks_stores,
+            uses_stores,
             status,
         }
     }

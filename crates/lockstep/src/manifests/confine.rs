@@ -27,10 +27,10 @@ impl Confined {
     /// # Errors
     /// Fails if a folder cannot be read or is not below `--root`.
     pub(super) fn new(folder: &Path, root: Option<&Path>) -> Result<Self, String> {
-        let real = real(folder)?;
+        let real = canonicalize(folder)?;
         let root = match root {
             Some(path) => {
-                let root = self::real(path)?;
+                let root = canonicalize(path)?;
                 if !real.starts_with(&root) {
                     return Err(format!(
                         "{} is not below --root {}. Set --root to a folder that contains it",
@@ -42,7 +42,7 @@ impl Confined {
             }
             None => None,
         };
-        let bases = root.clone().unwrap_or_else(|| surroundings(&real));
+        let bases = root.clone().unwrap_or_else(|| default_root(&real));
         Ok(Self {
             shown: folder.to_owned(),
             real,
@@ -85,7 +85,7 @@ impl Confined {
 /// Returns the folder that bases must be below without `--root`: the repository, otherwise the
 /// working directory if it contains the folder, otherwise the folder itself. A pull request cannot
 /// add a `.git` of its own: Git does not check one out.
-fn surroundings(folder: &Path) -> PathBuf {
+fn default_root(folder: &Path) -> PathBuf {
     let repository = folder.ancestors().find(|path| path.join(".git").exists());
     let working = || {
         let working = fs::canonicalize(env::current_dir().ok()?).ok()?;
@@ -98,6 +98,6 @@ fn surroundings(folder: &Path) -> PathBuf {
         .unwrap_or_else(|| folder.to_owned())
 }
 
-fn real(path: &Path) -> Result<PathBuf, String> {
+fn canonicalize(path: &Path) -> Result<PathBuf, String> {
     fs::canonicalize(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }

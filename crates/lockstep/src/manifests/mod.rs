@@ -24,7 +24,7 @@ use lockstep_core::{
 
 use crate::providers::registry;
 
-pub(crate) use objects::{Objects, Place, Placed, Problem};
+pub(crate) use objects::{Objects, Placed, Position, Problem};
 
 /// Namespace of the operator in `deploy/`. Its credentials are not read here.
 const OPERATOR_NAMESPACE: &str = "lockstep-system";
@@ -32,11 +32,11 @@ const OPERATOR_NAMESPACE: &str = "lockstep-system";
 /// Builds the operator's index of the objects. Adds the problems that only show up across objects.
 pub(crate) fn index(objects: &mut Objects) -> Index {
     let mut index = Index::new(OPERATOR_NAMESPACE).with_registry(registry(None));
-    for (key, (entry, place)) in &objects.stores {
+    for (key, (entry, position)) in &objects.stores {
         index.apply_store(key, entry.clone());
         if let Some((at, glob)) = index.malformed_glob(key) {
             objects.problems.push(Problem {
-                place: Place::clone(place),
+                position: Position::clone(position),
                 object: Some(key.to_string()),
                 message: format!("spec.{at}: \"{glob}\" is not a valid glob"),
             });
@@ -82,7 +82,7 @@ impl Placed {
                 drift_probe_interval: Duration::ZERO,
                 process_seed: 0,
             },
-            asks_stores: true,
+            uses_stores: true,
         }
     }
 
@@ -102,7 +102,12 @@ impl Placed {
     pub(crate) fn failed(&self, failure: &Failure) -> String {
         format!(
             "error: {}:{}: SyncedSecret {}/{}: {}: {}",
-            self.place.file, self.place.line, self.namespace, self.name, failure.reason, failure.message
+            self.position.file,
+            self.position.line,
+            self.namespace,
+            self.name,
+            failure.reason,
+            failure.message
         )
     }
 }
@@ -114,7 +119,7 @@ impl Problem {
         let object = object.map(|object| format!("{object}: ")).unwrap_or_default();
         format!(
             "error: {}:{}: {object}{}",
-            self.place.file, self.place.line, self.message
+            self.position.file, self.position.line, self.message
         )
     }
 }

@@ -22,7 +22,7 @@ use super::{
 
 /// Position of an object in the input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     /// The file as given on the command line, or `standard input`.
     pub(crate) file: String,
     /// First line of the document, starting at 1.
@@ -33,7 +33,7 @@ pub(crate) struct Place {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Problem {
     #[serde(flatten)]
-    pub(crate) place: Place,
+    pub(crate) position: Position,
     /// Kind and name, if the document has them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) object: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct Problem {
 /// A SyncedSecret and its position.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    pub(crate) place: Place,
+    pub(crate) position: Position,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) object: SyncedSecret,
@@ -56,7 +56,7 @@ pub(crate) struct Objects {
     /// SyncedSecrets in the order of the documents.
     pub(crate) synced_secrets: Vec<Placed>,
     /// Stores and their positions.
-    pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Place)>,
+    pub(crate) stores: BTreeMap<StoreKey, (StoreEntry, Position)>,
     /// Labels of namespaces, by name.
     pub(crate) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Annotations of Secrets, by namespace and name.
@@ -86,8 +86,8 @@ impl Objects {
     }
 
     /// Validates an object as the API server would. The object is not kept.
-    pub(crate) fn admission(&mut self, value: Value, place: &Place) -> Vec<Problem> {
-        self.take(value, place, true);
+    pub(crate) fn admission(&mut self, value: Value, position: &Position) -> Vec<Problem> {
+        self.take(value, position, true);
         self.seen.clear();
         self.synced_secrets.clear();
         self.stores.clear();
@@ -108,28 +108,28 @@ impl Objects {
     fn read(&mut self, sources: &[Source]) {
         for source in sources {
             for document in yaml::documents(&source.text) {
-                let place = Place {
+                let position = Position {
                     file: source.name.clone(),
                     line: document.line,
                 };
                 match document.value {
-                    Ok(value) => self.take(value, &place, source.named),
-                    Err(message) if self.only.is_none() => self.problem(&place, None, message),
+                    Ok(value) => self.take(value, &position, source.named),
+                    Err(message) if self.only.is_none() => self.problem(&position, None, message),
                     Err(_) => {}
                 }
             }
         }
     }
 
-    fn problem(&mut self, place: &Place, object: Option<&str>, message: impl Into<String>) {
+    fn problem(&mut self, position: &Position, object: Option<&str>, message: impl Into<String>) {
         self.problems.push(Problem {
-            place: place.clone(),
+            position: position.clone(),
             object: object.map(str::to_owned),
             message: message.into(),
         });
     }
 
-    fn take(&mut self, mut value: Value, place: &Place, named: bool) {
+    fn take(&mut self, mut value: Value, position: &Position, named: bool) {
         let text = |field: &str| {
             value
                 .get(field)
@@ -142,7 +142,7 @@ impl Objects {
             // a folder can contain other YAML
             if named && self.only.is_none() {
                 self.problem(
-                    place,
+                    position,
                     None,
                     "not a Kubernetes object: apiVersion and kind are required",
                 );
@@ -160,14 +160,14 @@ impl Objects {
             ("v1", "List") => match value.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => {
                     for item in items {
-                        self.take(item, place, named);
+                        self.take(item, position, named);
                     }
                 }
-                _ => self.problem(place, Some("List"), "items: must be a list"),
+                _ => self.problem(position, Some("List"), "items: must be a list"),
             },
-            ("v1", "Namespace" | "Secret") => self.builtin(&value, &kind, place),
+            ("v1", "Namespace" | "Secret") => self.builtin(&value, &kind, position),
             (version, "SyncedSecret" | "SecretStore" | "ClusterSecretStore") if version == ours => {
-                self.custom(value, &kind, place);
+                self.custom(value, &kind, position);
             }
             (version, _) if version.split('/').next() == Some(lockstep_api::GROUP) => {
                 let message = format!(
@@ -175,13 +175,13 @@ impl Objects {
                     shown(version),
                     shown(&kind)
                 );
-                self.problem(place, Some(&shown(&kind)), message);
+                self.problem(position, Some(&shown(&kind)), message);
             }
             _ => {}
         }
     }
 
-    fn builtin(&mut self, value: &Value, kind: &str, place: &Place) {
+    fn builtin(&mut self, value: &Value, kind: &str, position: &Position) {
         let texts = |field: &str| -> BTreeMap<String, String> {
             let map = value["metadata"][field].as_object();
             map.into_iter()
@@ -190,7 +190,7 @@ impl Objects {
                 .collect()
         };
         let Some(name) = value["metadata"]["name"].as_str() else {
-            return self.problem(place, Some(kind), "metadata.name: required");
+            return self.problem(position, Some(kind), "metadata.name: required");
         };
         if kind == "Namespace" {
             self.namespaces.insert(name.to_owned(), texts("labels"));
@@ -203,18 +203,18 @@ impl Objects {
         }
     }
 
-    fn custom(&mut self, mut value: Value, kind: &str, place: &Place) {
+    fn custom(&mut self, mut value: Value, kind: &str, position: &Position) {
         // only the cluster sets the status
         if let Some(fields) = value.as_object_mut() {
             fields.remove("status");
         }
         let Some(name) = value["metadata"]["name"].as_str().map(str::to_owned) else {
-            return self.problem(place, Some(kind), "metadata.name: required");
+            return self.problem(position, Some(kind), "metadata.name: required");
         };
         let object = format!("{kind} \"{}\"", shown(&name));
         if !text::is_subdomain(&name) {
             return self.problem(
-                place,
+                position,
                 Some(&object),
                 "metadata.name: must have at most 253 lowercase letters, digits, '-' or '.'",
             );
@@ -225,7 +225,7 @@ impl Objects {
         };
         if !text::is_label(&namespace) {
             return self.problem(
-                place,
+                position,
                 Some(&object),
                 "metadata.namespace: must have at most 63 lowercase letters, digits or '-'",
             );
@@ -233,39 +233,45 @@ impl Objects {
         let faults = self.schemas.faults(kind, &value);
         if !faults.is_empty() {
             for fault in faults {
-                self.problem(place, Some(&object), fault);
+                self.problem(position, Some(&object), fault);
             }
             return;
         }
         match kind {
             "SyncedSecret" => {
-                if let Some(mut synced) = self.admit::<SyncedSecret>(value, &object, place) {
+                if let Some(mut synced) = self.admit::<SyncedSecret>(value, &object, position) {
                     synced.metadata.namespace = Some(namespace.clone());
                     if !self.seen.insert(ObjectKey::of(&synced)) {
                         return self.problem(
-                            place,
+                            position,
                             Some(&object),
                             format!("duplicate object in namespace \"{}\"", shown(&namespace)),
                         );
                     }
                     self.synced_secrets.push(Placed {
-                        place: place.clone(),
+                        position: position.clone(),
                         namespace,
                         name,
                         object: synced,
                     });
                 }
             }
-            "SecretStore" => self.store::<SecretStore>(value, Some(namespace), name, &object, place),
-            _ => self.store::<ClusterSecretStore>(value, None, name, &object, place),
+            "SecretStore" => self.store::<SecretStore>(value, Some(namespace), name, &object, position),
+            _ => self.store::<ClusterSecretStore>(value, None, name, &object, position),
         }
     }
 
-    fn store<K>(&mut self, value: Value, namespace: Option<String>, name: String, object: &str, place: &Place)
-    where
+    fn store<K>(
+        &mut self,
+        value: Value,
+        namespace: Option<String>,
+        name: String,
+        object: &str,
+        position: &Position,
+    ) where
         K: Store + CustomResourceExt + Serialize + DeserializeOwned,
     {
-        let Some(store) = self.admit::<K>(value, object, place) else {
+        let Some(store) = self.admit::<K>(value, object, position) else {
             return;
         };
         let key = StoreKey {
@@ -274,13 +280,13 @@ impl Objects {
             name,
         };
         if self.stores.contains_key(&key) {
-            return self.problem(place, Some(&key.to_string()), "duplicate object");
+            return self.problem(position, Some(&key.to_string()), "duplicate object");
         }
-        self.stores.insert(key, (store.entry(), place.clone()));
+        self.stores.insert(key, (store.entry(), position.clone()));
     }
 
     /// Returns the object if its type and the rules of its CRD accept it.
-    fn admit<K>(&mut self, value: Value, object: &str, place: &Place) -> Option<K>
+    fn admit<K>(&mut self, value: Value, object: &str, position: &Position) -> Option<K>
     where
         K: CustomResourceExt + Serialize + DeserializeOwned,
     {
@@ -293,14 +299,14 @@ impl Objects {
                 }
                 Ok(_) => "spec: a field has an invalid value. See the reference of the kind",
             };
-            self.problem(place, Some(object), message);
+            self.problem(position, Some(object), message);
             return None;
         };
         match crd::validate(&admitted) {
             Ok(()) => Some(admitted),
             Err(rules) => {
                 for rule in rules {
-                    self.problem(place, Some(object), rule);
+                    self.problem(position, Some(object), rule);
                 }
                 None
             }
@@ -318,6 +324,6 @@ impl Objects {
 impl Placed {
     /// Returns its name and position as JSON.
     pub(crate) fn json(&self) -> Value {
-        json!({ "namespace": self.namespace, "name": self.name, "file": self.place.file, "line": self.place.line })
+        json!({ "namespace": self.namespace, "name": self.name, "file": self.position.file, "line": self.position.line })
     }
 }

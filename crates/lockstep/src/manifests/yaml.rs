@@ -158,7 +158,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
         let rest = marker("---").or_else(|| marker("..."));
         if let Some(rest) = rest {
             finish(&mut documents, &mut current, &mut first);
-            if says_something(rest) {
+            if has_content(rest) {
                 first = Some(index + 1);
                 current.push_str("   ");
                 current.push_str(rest);
@@ -167,7 +167,7 @@ fn split(text: &str) -> Vec<(usize, String)> {
             continue;
         }
         // skip directives, which precede their document and have no effect here
-        if first.is_none() && (line.starts_with('%') || !says_something(line)) {
+        if first.is_none() && (line.starts_with('%') || !has_content(line)) {
             continue;
         }
         first.get_or_insert(index + 1);
@@ -185,7 +185,7 @@ fn finish(documents: &mut Vec<(usize, String)>, current: &mut String, first: &mu
     current.clear();
 }
 
-fn says_something(line: &str) -> bool {
+fn has_content(line: &str) -> bool {
     let line = line.trim_start();
     !line.is_empty() && !line.starts_with('#')
 }
@@ -201,7 +201,7 @@ fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String
     let seed = Node { budget };
     seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
         .map_err(|error| {
-            let fault = budget.fault.take().unwrap_or_else(|| meaning(&error));
+            let fault = budget.fault.take().unwrap_or_else(|| explain(&error));
             match error.location() {
                 Some(at) => {
                     let line = first_line + at.line().saturating_sub(1);
@@ -212,7 +212,7 @@ fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String
         })
 }
 
-fn meaning(error: &serde_yaml_ng::Error) -> &'static str {
+fn explain(error: &serde_yaml_ng::Error) -> &'static str {
     let theirs = error.to_string();
     MEANINGS
         .iter()

@@ -27,10 +27,10 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         "plan",
     ) {
         Ok(input) => input,
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     for note in &input.notes {
-        output::complain(&format!("note: {note}"));
+        output::print_error(&format!("note: {note}"));
     }
     let mut objects = Objects::of(&input.sources, &arguments.namespace);
     let index = manifests::index(&mut objects);
@@ -48,17 +48,17 @@ pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
         Err(message) => return exit::failed(&format!("cannot format the output: {message}")),
     };
     for problem in &objects.problems {
-        output::complain(&problem.line());
+        output::print_error(&problem.line());
     }
     for (placed, failure) in &counted.failed {
-        output::complain(&placed.failed(failure));
+        output::print_error(&placed.failed(failure));
     }
     if !counted.failed.is_empty() || !objects.problems.is_empty() {
         let all = objects.synced_secrets.len();
         return exit::failed(&summary(all, counted.failed.len(), objects.problems.len()));
     }
     if objects.synced_secrets.is_empty() {
-        output::complain("note: the input contains no SyncedSecret");
+        output::print_error("note: the input contains no SyncedSecret");
     }
     printed
 }

@@ -31,22 +31,22 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         "render",
     ) {
         Ok(input) => input,
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     let values = match arguments.values.as_deref().map(Folder::open).transpose() {
         Ok(values) => values.map(|folder| Everywhere(Arc::new(folder))),
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     let sealed = match arguments.sealed_values.as_deref().map(Folder::open).transpose() {
         Ok(sealed) => sealed,
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     let sealed = Sealed {
         values: sealed.as_ref(),
         shown: arguments.show_values,
     };
     for note in &input.notes {
-        output::complain(&format!("note: {note}"));
+        output::print_error(&format!("note: {note}"));
     }
     let mut objects = Objects::of(&input.sources, &arguments.namespace);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -65,8 +65,8 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         }),
         Err(message) => return exit::failed(&format!("cannot format the output: {message}")),
     };
-    for line in show::remarks(&objects, &all) {
-        output::complain(&line);
+    for line in show::errors_and_notes(&objects, &all) {
+        output::print_error(&line);
     }
     let failed = all
         .iter()
@@ -76,7 +76,7 @@ pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
         return exit::failed(&summary(all.len(), failed, objects.problems.len()));
     }
     if all.is_empty() {
-        output::complain("note: the input contains no SyncedSecret");
+        output::print_error("note: the input contains no SyncedSecret");
     }
     printed
 }

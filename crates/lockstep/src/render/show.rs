@@ -55,7 +55,7 @@ fn owner<'a>(placed: &'a Placed, secret: &'a DesiredSecret) -> Owner<'a> {
 }
 
 /// Serializes the Secret, masked unless `show_values` is set.
-fn written_as<T, E: fmt::Display>(
+fn serialize_secret<T, E: fmt::Display>(
     placed: &Placed,
     made: &Made,
     show_values: bool,
@@ -75,7 +75,7 @@ fn written_as<T, E: fmt::Display>(
 }
 
 fn secret_yaml(placed: &Placed, made: &Made, show_values: bool) -> Result<String, String> {
-    written_as(
+    serialize_secret(
         placed,
         made,
         show_values,
@@ -85,7 +85,7 @@ fn secret_yaml(placed: &Placed, made: &Made, show_values: bool) -> Result<String
 }
 
 fn secret_json(placed: &Placed, made: &Made, show_values: bool) -> Result<Value, String> {
-    written_as(
+    serialize_secret(
         placed,
         made,
         show_values,
@@ -202,7 +202,7 @@ pub(super) fn json(objects: &Objects, all: &[Rendered], show_values: bool) -> Re
 }
 
 /// Returns the errors and notes for standard error, one per line.
-pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
+pub(super) fn errors_and_notes(objects: &Objects, all: &[Rendered]) -> Vec<String> {
     let mut lines: Vec<_> = objects.problems.iter().map(Problem::line).collect();
     for (placed, rendered) in objects.synced_secrets.iter().zip(all) {
         if let Rendered::Failed(failure) = rendered {
@@ -210,7 +210,7 @@ pub(super) fn remarks(objects: &Objects, all: &[Rendered]) -> Vec<String> {
         } else if let Some(note) = pipeline::note(placed, rendered, objects) {
             lines.push(format!(
                 "note: {}:{}: SyncedSecret {}/{}: {note}",
-                placed.place.file, placed.place.line, placed.namespace, placed.name
+                placed.position.file, placed.position.line, placed.namespace, placed.name
             ));
         }
     }

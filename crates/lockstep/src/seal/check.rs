@@ -21,14 +21,14 @@ pub(super) fn check(arguments: &SealArguments) -> ExitCode {
         "seal",
     ) {
         Ok(input) => input.sources,
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     let mut findings: Vec<Finding> = Vec::new();
     let mut skipped = 0;
     for source in &sources {
         let mut scan = scan::scan(source, arguments.namespace.as_deref());
         if let Some(note) = scan.skipped {
-            output::complain(&format!("note: {note}"));
+            output::print_error(&format!("note: {note}"));
             skipped += 1;
         }
         findings.append(&mut scan.plaintexts);
@@ -49,7 +49,7 @@ pub(super) fn check(arguments: &SealArguments) -> ExitCode {
     };
     let files = if sources.len() == 1 { "file" } else { "files" };
     if findings.is_empty() {
-        output::complain(&format!(
+        output::print_error(&format!(
             "no plaintext found in {} {files}",
             sources.len() - skipped
         ));

@@ -200,7 +200,7 @@ pub(super) fn beside(yaml: Option<&Path>, path: &str) -> PathBuf {
 ///
 /// # Errors
 /// Names the file.
-pub(super) fn read_beside(yaml: Option<&Path>, path: &str) -> Result<Vec<u8>, String> {
+pub(super) fn read_plaintext_file(yaml: Option<&Path>, path: &str) -> Result<Vec<u8>, String> {
     let shown = beside(yaml, path);
     let shown = shown.display();
     let bytes = read_below(folder_of(yaml), path, MAX_BYTES).map_err(|error| match error {

@@ -138,7 +138,7 @@ pub(super) fn apply(text: &str, mut changes: Vec<Change>) -> Option<String> {
 }
 
 /// Whether a text contains exactly these documents.
-pub(super) fn holds(text: &str, expected: &[Value]) -> bool {
+pub(super) fn has_documents(text: &str, expected: &[Value]) -> bool {
     let documents = yaml::documents(text);
     documents.len() == expected.len()
         && documents

@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::manifests::objects::Place;
+use crate::manifests::objects::Position;
 
 /// A message about a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     #[serde(flatten)]
-    pub(super) place: Place,
+    pub(super) position: Position,
     /// Kind, namespace and name, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) object: Option<String>,
@@ -22,13 +22,13 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn new(
-        place: Place,
+        position: Position,
         object: Option<&str>,
         field: Option<&str>,
         message: impl Into<String>,
     ) -> Self {
         Self {
-            place,
+            position,
             object: object.map(str::to_owned),
             field: field.map(str::to_owned),
             message: message.into(),
@@ -38,7 +38,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.place.file, self.place.line)?;
+        write!(f, "{}:{}: ", self.position.file, self.position.line)?;
         for part in [&self.object, &self.field].into_iter().flatten() {
             write!(f, "{part}: ")?;
         }

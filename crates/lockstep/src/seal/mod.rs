@@ -42,7 +42,7 @@ pub(crate) fn seal(arguments: &SealArguments) -> ExitCode {
     }
     let report = match run(arguments, &providers::registry(None)) {
         Ok(report) => report,
-        Err(message) => return exit::misused(&message),
+        Err(message) => return exit::usage_error(&message),
     };
     finish(arguments, &report)
 }
@@ -58,7 +58,7 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
     let root = arguments.root.as_deref();
     let read = |paths: &[PathBuf]| input::read(paths, root, Folders::Everything, "seal");
     let sources = read(&arguments.files)?.sources;
-    let store_sources = unlike(read(&arguments.stores)?.sources, &sources);
+    let store_sources = without_known(read(&arguments.stores)?.sources, &sources);
     let developer = Developer::of(
         arguments.vault_token.as_ref(),
         arguments.token_file.as_deref(),
@@ -90,7 +90,7 @@ fn run(arguments: &SealArguments, registry: &Registry) -> Result<Report, String>
 }
 
 /// Returns the texts that are not among `others`.
-fn unlike(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
+fn without_known(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
     let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     let known: BTreeSet<_> = others
         .iter()
@@ -109,7 +109,7 @@ fn unlike(sources: Vec<Source>, others: &[Source]) -> Vec<Source> {
 /// Prints the result.
 fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
     for note in &report.notes {
-        output::complain(&format!("note: {note}"));
+        output::print_error(&format!("note: {note}"));
     }
     let printed = match (arguments.output, &report.text) {
         (SealFormat::Json, _) => match report.json() {
@@ -121,12 +121,12 @@ fn finish(arguments: &SealArguments, report: &Report) -> ExitCode {
         }
         (SealFormat::Text, text) => {
             // standard output is reserved for the manifest
-            output::complain_lines(report.lines().trim_end());
+            output::print_error_lines(report.lines().trim_end());
             output::print_document(text.as_deref().unwrap_or_default())
         }
     };
     for fault in &report.faults {
-        output::complain(&format!("error: {fault}"));
+        output::print_error(&format!("error: {fault}"));
     }
     if !report.faults.is_empty() {
         return exit::failed(&report.summary());

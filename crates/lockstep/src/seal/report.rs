@@ -9,14 +9,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{finding::Finding, scan::Entry};
-use crate::manifests::objects::Place;
+use crate::manifests::objects::Position;
 
 /// One value that was or would be sealed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Sealed {
     #[serde(flatten)]
-    place: Place,
+    position: Position,
     object: String,
     field: String,
     secret_key: String,
@@ -36,7 +36,7 @@ impl Sealed {
         envelope: bool,
     ) -> Self {
         Self {
-            place: entry.place.clone(),
+            position: entry.position.clone(),
             object: entry.object.clone(),
             field: format!("{}.{}", entry.path, entry.field),
             secret_key: entry.secret_key.clone(),
@@ -85,8 +85,8 @@ impl Report {
             let envelope = if sealed.envelope { ", in an envelope" } else { "" };
             let line = format!(
                 "{verb} {}:{}: {}: {}: scope {}, with {} ({} {}){envelope}",
-                sealed.place.file,
-                sealed.place.line,
+                sealed.position.file,
+                sealed.position.line,
                 sealed.object,
                 sealed.field,
                 sealed.scope,

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::manifests::{
     input::Source,
-    objects::{Objects, Place},
+    objects::{Objects, Position},
     schema::UNSEALED,
     yaml::{self, shown},
 };
@@ -42,7 +42,7 @@ pub(super) struct Scan<'a> {
 #[derive(Debug)]
 pub(super) struct Entry {
     /// Position of the entry.
-    pub(super) place: Place,
+    pub(super) position: Position,
     /// The object as shown in messages.
     pub(super) object: String,
     /// Namespace of the object; `None` if it is unknown.
@@ -97,18 +97,18 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
     // without a tree, lines are those of documents and nothing can be replaced
     let same = trees.len() == documents.len();
     for (index, document) in documents.into_iter().enumerate() {
-        let place = Document {
+        let within = Document {
             index,
             line: document.line,
             tree: trees.get(index).filter(|_| same),
         };
         match document.value {
             Ok(value) => {
-                scan.object(place, &value, Vec::new(), String::new(), namespace);
+                scan.object(within, &value, Vec::new(), String::new(), namespace);
                 scan.documents.push(value);
             }
             Err(message) if source.named || is_about_secrets(&source.text) => {
-                let finding = Finding::new(scan.place(document.line), None, None, message);
+                let finding = Finding::new(scan.position(document.line), None, None, message);
                 scan.unreadable.push(finding);
             }
             Err(message) => {
@@ -148,11 +148,11 @@ impl Scan<'_> {
             let object = expected.get_mut(entry.document)?.pointer_mut(&entry.pointer)?;
             edit::replace(object, entry.field, ciphertext);
         }
-        edit::holds(&text, &expected).then_some(text)
+        edit::has_documents(&text, &expected).then_some(text)
     }
 
-    fn place(&self, line: usize) -> Place {
-        Place {
+    fn position(&self, line: usize) -> Position {
+        Position {
             file: self.source.name.clone(),
             line,
         }
@@ -205,8 +205,8 @@ impl Scan<'_> {
             for found in plaintext::of_object(group, kind, value) {
                 let mut steps = object.steps.clone();
                 steps.extend_from_slice(&found.steps);
-                let place = self.place(object.line(&steps));
-                let finding = Finding::new(place, Some(&object.label), Some(&found.field), found.message);
+                let position = self.position(object.line(&steps));
+                let finding = Finding::new(position, Some(&object.label), Some(&found.field), found.message);
                 self.plaintexts.push(finding);
             }
         }
@@ -226,19 +226,19 @@ impl Scan<'_> {
             if let Some(message) = plaintext::of_ciphertext(ciphertext, known) {
                 let at = [steps.as_slice(), &[Step::Field("ciphertext")]].concat();
                 let field = format!("{path}.ciphertext");
-                let place = self.place(object.line(&at));
+                let position = self.position(object.line(&at));
                 self.plaintexts
-                    .push(Finding::new(place, Some(&object.label), Some(&field), message));
+                    .push(Finding::new(position, Some(&object.label), Some(&field), message));
             }
         }
         let Some(field) = UNSEALED.into_iter().find(|field| value.get(field).is_some()) else {
             return;
         };
         let at = [steps.as_slice(), &[Step::Field(field)]].concat();
-        let place = self.place(object.line(&at));
+        let position = self.position(object.line(&at));
         let finding = |message: String| {
             Finding::new(
-                place.clone(),
+                position.clone(),
                 Some(&object.label),
                 Some(&format!("{path}.{field}")),
                 message,
@@ -290,7 +290,7 @@ impl Scan<'_> {
             return;
         };
         self.entries.push(Entry {
-            place,
+            position,
             object: object.label.clone(),
             namespace: namespace.cloned(),
             name: name.to_owned(),
@@ -321,17 +321,17 @@ impl Scan<'_> {
                 .last()
                 .is_none_or(|(document, _)| *document != entry.document)
             {
-                touched.push((entry.document, entry.place.line));
+                touched.push((entry.document, entry.position.line));
             }
         }
         for (document, line) in touched {
             let Some(value) = documents.get_mut(document).map(Value::take) else {
                 continue;
             };
-            let place = self.place(line);
-            for problem in server.admission(value, &place) {
+            let position = self.position(line);
+            for problem in server.admission(value, &position) {
                 self.faults.push(Finding {
-                    place: problem.place,
+                    position: problem.position,
                     object: problem.object,
                     field: None,
                     message: problem.message,

@@ -22,7 +22,7 @@ use super::{
     write,
 };
 use crate::{
-    manifests::objects::{Place, Problem},
+    manifests::objects::{Position, Problem},
     output,
 };
 
@@ -37,7 +37,7 @@ const MANY: usize = 20;
 #[derive(Debug)]
 pub(super) struct Stores<'a> {
     /// Stores that were read.
-    pub(super) known: &'a BTreeMap<StoreKey, (StoreEntry, Place)>,
+    pub(super) known: &'a BTreeMap<StoreKey, (StoreEntry, Position)>,
     /// Why some stores were rejected.
     pub(super) problems: &'a [Problem],
     pub(super) developer: &'a Developer,
@@ -84,7 +84,7 @@ impl Stores<'_> {
         if let Some(problem) = refused {
             return format!(
                 "{key} cannot be used: {}:{}: {}",
-                problem.place.file, problem.place.line, problem.message
+                problem.position.file, problem.position.line, problem.message
             );
         }
         let namespace = key
@@ -175,7 +175,7 @@ fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
     for (number, entry) in scan.entries.iter().enumerate() {
         let value = match entry.field {
             "plaintextFile" => match entry.held.expose_str() {
-                Some(path) => developer::read_beside(scan.source.path.as_deref(), path),
+                Some(path) => developer::read_plaintext_file(scan.source.path.as_deref(), path),
                 None => Err("the path is not valid UTF-8".to_owned()),
             },
             _ => Ok(entry.held.expose().to_vec()),
@@ -199,7 +199,7 @@ fn prepare(index: usize, scan: &mut Scan<'_>, stores: &Stores<'_>) -> Vec<Job> {
 
 fn of_entry(entry: &Entry, message: String) -> Finding {
     let field = format!("{}.{}", entry.path, entry.field);
-    Finding::new(entry.place.clone(), Some(&entry.object), Some(&field), message)
+    Finding::new(entry.position.clone(), Some(&entry.object), Some(&field), message)
 }
 
 async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, usize), Outcome> {
@@ -222,7 +222,7 @@ async fn encrypt_all(jobs: Vec<Job>, stores: &Stores<'_>) -> BTreeMap<(usize, us
     while let Some((at, outcome)) = answers.next().await {
         outcomes.insert(at, outcome);
         if tell && outcomes.len().is_multiple_of(MANY) {
-            output::complain(&format!("{} of {all} values encrypted", outcomes.len()));
+            output::print_error(&format!("{} of {all} values encrypted", outcomes.len()));
         }
     }
     outcomes
@@ -272,12 +272,12 @@ fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
         None => report.text = Some(text),
         Some(path) => {
             if let Err(message) = write::replace(path, &scan.source.text, &text) {
-                let line = scan.entries.first().map_or(1, |entry| entry.place.line);
-                let place = Place {
+                let line = scan.entries.first().map_or(1, |entry| entry.position.line);
+                let position = Position {
                     file: scan.source.name.clone(),
                     line,
                 };
-                scan.faults.push(Finding::new(place, None, None, message));
+                scan.faults.push(Finding::new(position, None, None, message));
                 return;
             }
         }

@@ -181,7 +181,7 @@ async fn watch(
                 Ok(Some(event)) => take(event, &mut objects, &mut listed, &mut complete),
                 Ok(None) => return Ok(ExitCode::SUCCESS),
                 // the watch restarts itself
-                Err(error) => output::complain(&format!("warning: {}", watch_failed(&error))),
+                Err(error) => output::print_error(&format!("warning: {}", watch_failed(&error))),
             },
             _ = tick.tick(), if in_place => {}
             _ = signals.next() => return Ok(ExitCode::SUCCESS),

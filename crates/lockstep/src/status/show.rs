@@ -60,7 +60,7 @@ fn row(object: &SyncedSecret, now: Timestamp) -> [String; 8] {
         or_nothing(object.metadata.namespace.clone()),
         or_nothing(object.metadata.name.clone()),
         ready(object)
-            .map_or("Unknown", |ready| holds(ready.status))
+            .map_or("Unknown", |ready| condition_status(ready.status))
             .to_owned(),
         or_nothing(ready(object).map(|ready| ready.reason.clone())),
         or_nothing(
@@ -78,7 +78,7 @@ fn row(object: &SyncedSecret, now: Timestamp) -> [String; 8] {
     ]
 }
 
-const fn holds(status: ConditionStatus) -> &'static str {
+const fn condition_status(status: ConditionStatus) -> &'static str {
     match status {
         ConditionStatus::True => "True",
         ConditionStatus::False => "False",
@@ -243,7 +243,8 @@ fn lease_lines(leases: &LeaseStatus, now: Timestamp) -> Vec<(&'static str, Strin
                 };
                 let refusal = lease.refusal_message.as_ref();
                 let refusal = refusal.map_or_else(String::new, |refusal| format!(" ({refusal})"));
-                let next = lease::gap(lease).unwrap_or_else(|| "will be replaced before then".to_owned());
+                let next =
+                    lease::explain_gap(lease).unwrap_or_else(|| "will be replaced before then".to_owned());
                 format!("{why}{refusal}, {next}")
             }
         };

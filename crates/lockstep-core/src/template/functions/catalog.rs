@@ -2,7 +2,7 @@ use gtmpl_ng::{FuncError, Value, funcs};
 
 use super::{Accepts, Function, Guard, dicts, encoding, lists, logic, math, paths, regular, strings};
 
-/// Many arguments; the text of a template bounds them.
+/// No limit of arguments. The length of the template limits them.
 const MANY: usize = usize::MAX;
 
 macro_rules! functions {
@@ -15,7 +15,7 @@ macro_rules! functions {
             }
             Function { name: $name, category: $category, example: $example, result: $result, call }
         },)*)*
-            // The engine stops at the argument that decides, when these are its own.
+            // implemented by the engine, so that arguments after the deciding one are not evaluated
             Function { name: "and", category: "Logic", example: r#"{{ and .name "second" }}"#, result: "second", call: funcs::and },
             Function { name: "or", category: "Logic", example: r#"{{ or "" .name }}"#, result: "shop", call: funcs::or },
         ];

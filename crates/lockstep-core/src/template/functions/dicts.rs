@@ -1,4 +1,5 @@
-//! Dictionaries. Where Sprig takes their fields in no order, these take them sorted by name, so that the output is stable.
+//! Functions for dictionaries. Unlike in Sprig, fields are always sorted by name, so that the
+//! output is stable.
 
 use gtmpl_ng::Value;
 
@@ -100,7 +101,8 @@ fn merged(arguments: &[Value], overwrite: bool) -> Outcome {
     Ok(Value::Map(fields))
 }
 
-/// Recursion ends: the engine holds no value that is nested deeper than 128.
+/// Merges dictionaries recursively. The depth is bounded, because the engine holds no value that is
+/// nested deeper than 128.
 fn merge_into(target: &mut Fields, source: &Fields, overwrite: bool) {
     for (key, value) in source {
         match (target.get_mut(key), value) {

@@ -1,4 +1,5 @@
-//! Base64, JSON, YAML and digests. What takes bytes takes binary values too.
+//! Functions for base64, JSON, YAML and digests. Functions that read bytes also accept binary
+//! values.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -16,7 +17,7 @@ use crate::{
     yaml::{self, YamlError},
 };
 
-/// The bytes of an argument.
+/// Returns the bytes of an argument.
 fn bytes(value: &Value) -> Result<Cow<'_, [u8]>, &'static str> {
     match text(value) {
         Cow::Borrowed(text) => session::bytes_of(text),
@@ -130,7 +131,7 @@ fn hashed(password: &Value) -> Result<String, &'static str> {
     bcrypt::hash(password.as_ref(), bcrypt_cost()).map_err(|_| "the password cannot be hashed")
 }
 
-/// Sprig's cost.
+/// The cost that Sprig uses.
 const fn bcrypt_cost() -> u32 {
     10
 }

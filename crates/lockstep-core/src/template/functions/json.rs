@@ -1,4 +1,4 @@
-//! JSON as values of the engine, made in one go and bounded while they are made.
+//! Parses JSON directly into values of the engine, with a limit of their memory.
 
 use std::{cell::Cell, fmt};
 
@@ -8,10 +8,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use super::values::{Fields, MAX_WEIGHT, Outcome, TOO_HEAVY};
 use crate::template::session;
 
-/// What a value takes beyond its text.
+/// Memory of a value in addition to its text.
 const OVERHEAD: usize = 64;
 
-/// Reads JSON.
+/// Parses JSON text.
 pub(super) fn read(text: &str) -> Outcome {
     let left = Cell::new(Some(MAX_WEIGHT));
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -23,7 +23,7 @@ pub(super) fn read(text: &str) -> Outcome {
     }
 }
 
-/// Makes a value as long as something is left of its bound.
+/// Builds a value and deducts its memory from the remaining budget.
 #[derive(Clone, Copy)]
 struct Build<'a>(&'a Cell<Option<usize>>);
 

@@ -1,10 +1,10 @@
-//! Lists, and ranges of numbers.
+//! Functions for lists and ranges of numbers.
 
 use gtmpl_ng::Value;
 
 use super::values::{Outcome, count, integer, is_empty, list, strings, text};
 
-/// How many elements a list made of numbers may have.
+/// Maximum number of elements in a range of numbers.
 const MAX_NUMBERS: usize = 10_000;
 
 pub(super) fn make(arguments: &[Value]) -> Outcome {
@@ -54,7 +54,7 @@ pub(super) fn reverse(arguments: &[Value]) -> Outcome {
     Ok(Value::Array(list(&arguments[0])?.iter().rev().cloned().collect()))
 }
 
-/// Lists that are compared element by element may not be longer, as the work grows with the square.
+/// Maximum length of lists whose elements are compared with each other, which takes quadratic time.
 const MAX_COMPARED: usize = 2_000;
 
 fn comparable(items: &[Value]) -> Result<&[Value], &'static str> {

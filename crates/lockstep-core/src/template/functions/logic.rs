@@ -1,4 +1,4 @@
-//! Choosing between values, comparing them, and asking what they are.
+//! Functions that choose between values, compare them, and inspect their type.
 
 use gtmpl_ng::{NumberKind, Value, funcs};
 
@@ -136,7 +136,7 @@ pub(super) fn type_is(arguments: &[Value]) -> Outcome {
     )))
 }
 
-/// Whole numbers have one type here, where Go has `int` and `int64`.
+/// Compares two type names. All integers have one type here, but Go has `int` and `int64`.
 fn same_type(wanted: &str, found: &str) -> bool {
     wanted == found || wanted == "int64" && found == "int"
 }

@@ -75,7 +75,7 @@ names is written untouched.
 - `call`, `semver`, `semverCompare`, `urlParse`, `urlJoin`, `wrap`, `wrapWith`, `typeIsLike`, `hello`.
 ";
 
-/// The documentation of the functions, in Markdown.
+/// Returns the documentation of the functions in Markdown.
 pub fn functions_markdown() -> String {
     let mut markdown = INTRODUCTION.to_owned();
     for category in categories() {

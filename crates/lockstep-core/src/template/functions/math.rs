@@ -1,4 +1,4 @@
-//! Numbers.
+//! Functions for numbers.
 
 use gtmpl_ng::Value;
 
@@ -76,7 +76,7 @@ fn number(result: f64) -> Outcome {
     }
 }
 
-/// Sprig computes these in decimal. Fifteen digits are what a float holds exactly.
+/// Rounds to 15 digits, which a float represents exactly, because Sprig computes in decimal.
 fn decimal(result: f64) -> f64 {
     format!("{result:.14e}").parse().unwrap_or(result)
 }
@@ -130,7 +130,7 @@ pub(super) fn round(arguments: &[Value]) -> Outcome {
     number(rounded / scale)
 }
 
-/// `int`, `int64`, `atoi`: what is no number is 0, as in Sprig.
+/// Implements `int` and `int64`. Values that are not numbers become 0, as in Sprig.
 pub(super) fn int(arguments: &[Value]) -> Outcome {
     Ok(Value::from(integer(&arguments[0]).unwrap_or(0)))
 }

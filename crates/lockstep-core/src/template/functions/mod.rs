@@ -1,4 +1,5 @@
-//! The functions of templates: an allow-list. What is not listed here is unknown, whatever the engine knows.
+//! The functions that templates may call. This is an allow-list: a template cannot call other
+//! functions of the engine.
 
 mod catalog;
 mod dicts;
@@ -21,16 +22,16 @@ pub use markdown::functions_markdown;
 use super::session::{self, Fault};
 use values::{MAX_WEIGHT, Outcome};
 
-/// One function that templates may call.
+/// A function that templates may call.
 #[derive(Clone, Copy)]
 pub struct Function {
-    /// What a template calls it.
+    /// The name in templates.
     pub name: &'static str,
-    /// The heading that it stands under in the documentation.
+    /// The heading in the documentation.
     pub category: &'static str,
-    /// A template that uses it; `.name` is `shop` and `.json` is `{"port":5432}`.
+    /// A template that calls the function. `.name` is `shop` and `.json` is `{"port":5432}`.
     pub example: &'static str,
-    /// What the example yields; empty where it differs every time.
+    /// The output of the example; empty if it differs each time.
     pub result: &'static str,
     pub(super) call: Func,
 }
@@ -41,14 +42,14 @@ impl std::fmt::Debug for Function {
     }
 }
 
-/// What a function may be given beyond ordinary values.
+/// The arguments that a function accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Accepts {
-    /// Text, numbers, lists, dictionaries.
+    /// Text, numbers, lists and dictionaries.
     Values,
-    /// Binary values too.
+    /// Binary values as well.
     Binary,
-    /// Binary values, and what is not there.
+    /// Binary and missing values as well.
     Anything,
 }
 
@@ -60,7 +61,7 @@ struct Guard {
 }
 
 impl Guard {
-    /// Calls a function after a look at its arguments, and keeps the reason of a failure for the message.
+    /// Checks the arguments and calls a function. Records why it failed, for the message.
     fn call(&self, implementation: fn(&[Value]) -> Outcome, arguments: &[Value]) -> Result<Value, FuncError> {
         let function = self.name;
         let fault = if arguments.len() < self.least || arguments.len() > self.most {
@@ -92,17 +93,18 @@ impl Guard {
     }
 }
 
-/// Functions that the preparation of a template puts in. A template cannot write them: they are no names that the check
-/// of the text lets pass.
+/// Functions that lockstep inserts into a template before evaluation. A template cannot call them
+/// itself, because the check of its text rejects their names.
 pub(super) const OURS: &[(&str, Func)] = &[(PRINTED, printed), (PART, part), (HELD, held), (TRUTH, truth)];
 
-/// Every printed value goes through it.
+/// Wraps every printed value.
 pub(super) const PRINTED: &str = "lockstep__printed";
-/// Every argument that is read from a key or variable goes through it.
+/// Wraps every argument that is read from a key or variable.
 pub(super) const PART: &str = "lockstep__part";
-/// What a variable or a block holds goes through it, with the number of its slot.
+/// Wraps the value of a variable or block, and has the number of its slot.
 pub(super) const HELD: &str = "lockstep__held";
-/// Every condition goes through it: a block needs to know whether the value is empty, and does not hold it.
+/// Wraps every condition. A block only needs to know whether the value is empty, so it does not
+/// hold the value.
 pub(super) const TRUTH: &str = "lockstep__truth";
 
 fn failed(function: &str, fault: Fault) -> Result<Value, FuncError> {
@@ -110,7 +112,7 @@ fn failed(function: &str, fault: Fault) -> Result<Value, FuncError> {
     Err(FuncError::Generic(function.to_owned()))
 }
 
-/// Lets a printed value pass, unless it is not there.
+/// Returns a printed value unchanged. Fails if it does not exist.
 fn printed(arguments: &[Value]) -> Result<Value, FuncError> {
     session::end_action();
     match arguments {
@@ -120,7 +122,7 @@ fn printed(arguments: &[Value]) -> Result<Value, FuncError> {
     }
 }
 
-/// Lets an argument pass as long as the parts of the action are not too large together.
+/// Returns an argument unchanged. Fails if the parts of the action exceed their limit.
 fn part(arguments: &[Value]) -> Result<Value, FuncError> {
     match arguments {
         [value] if session::add_part(value) => Ok(value.clone()),
@@ -129,7 +131,7 @@ fn part(arguments: &[Value]) -> Result<Value, FuncError> {
     }
 }
 
-/// Lets a value pass that is held from now on, as long as everything that is held is not too large together.
+/// Returns the value of a variable or block unchanged. Fails if all held values exceed their limit.
 fn held(arguments: &[Value]) -> Result<Value, FuncError> {
     session::end_action();
     match arguments {

@@ -1,4 +1,4 @@
-//! Paths with slashes. They are texts; no file is ever looked at.
+//! Functions for paths with slashes. They process text only and access no files.
 
 use gtmpl_ng::Value;
 

@@ -1,7 +1,9 @@
-//! Regular expressions (RE2 syntax), with bounded programs, texts, times and results.
+//! Functions for regular expressions (RE2 syntax), with limits of program size, text length, time
+//! and results.
 //!
-//! One search takes time in proportion to its text times its program, so that product is bounded. Functions that search
-//! again behind each match would take that for every match; they look at the template's deadline between two searches.
+//! The time of one search is proportional to the product of text length and program size, so the
+//! product is limited. Functions that search again after each match can take that time for each
+//! match, so they check the deadline of the template between searches.
 
 use gtmpl_ng::Value;
 use regex::Regex;
@@ -58,7 +60,7 @@ pub(super) fn replace_all(arguments: &[Value]) -> Outcome {
         result.push_str(&whole[end..found.start()]);
         captures.expand(&replacement, &mut result);
         end = found.end();
-        may_go_on(&result)?;
+        check_limits(&result)?;
     }
     result.push_str(&whole[end..]);
     bounded(result)
@@ -75,13 +77,13 @@ fn replaced_literally(pattern: &Value, whole: &str, replacement: &str) -> Outcom
         result.push_str(&whole[end..found.start()]);
         result.push_str(replacement);
         end = found.end();
-        may_go_on(&result)?;
+        check_limits(&result)?;
     }
     result.push_str(&whole[end..]);
     bounded(result)
 }
 
-fn may_go_on(result: &str) -> Result<(), &'static str> {
+fn check_limits(result: &str) -> Result<(), &'static str> {
     if result.len() > MAX_VALUE {
         return Err(TOO_LARGE);
     }

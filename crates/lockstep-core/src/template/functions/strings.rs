@@ -1,4 +1,4 @@
-//! Text.
+//! Functions for text.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ pub(super) fn trim(arguments: &[Value]) -> Outcome {
 }
 
 pub(super) fn trim_all(arguments: &[Value]) -> Outcome {
-    // a set, as either text may be long
+    // a set, because either text may be long
     let unwanted: HashSet<char> = text(&arguments[0]).chars().collect();
     Ok(Value::from(
         text(&arguments[1]).trim_matches(|character| unwanted.contains(&character)),
@@ -44,7 +44,7 @@ pub(super) fn upper(arguments: &[Value]) -> Outcome {
     bounded(text(&arguments[0]).chars().map(single_upper).collect())
 }
 
-/// Go changes case character by character, so `ß` stays.
+/// Converts a character to upper case. Like Go, it converts single characters, so `ß` stays.
 fn single_upper(character: char) -> char {
     let mut upper = character.to_uppercase();
     match (upper.next(), upper.next()) {
@@ -72,7 +72,8 @@ pub(super) fn title(arguments: &[Value]) -> Outcome {
     bounded(titled.collect())
 }
 
-/// Go's notion of what stands between words: of ASCII all but letters, digits and `_`, beyond that white space.
+/// Whether Go treats the character as a word separator: any ASCII character except letters, digits
+/// and `_`, and any other white space.
 fn separates(character: char) -> bool {
     if character.is_ascii() {
         !(character.is_ascii_alphanumeric() || character == '_')
@@ -280,7 +281,8 @@ pub(super) fn kebabcase(arguments: &[Value]) -> Outcome {
     bounded(words(&text(&arguments[0])).join("-"))
 }
 
-/// The words of a name, in lower case: they end at `_`, `-`, white space, and where a capital or a number begins.
+/// Splits a name into words in lower case: at `_`, `-` and white space, and before a capital letter
+/// or a number that starts a word.
 fn words(name: &str) -> Vec<String> {
     let characters: Vec<char> = name.chars().collect();
     let mut words = vec![];
@@ -311,8 +313,8 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// One connector between words goes; those at the start and at the end stay, as in Sprig. A capital behind a capital
-/// becomes small.
+/// Converts to camel case as Sprig does. One connector is removed between words. Connectors at the
+/// start and end stay. A capital letter after another one becomes lower case.
 pub(super) fn camelcase(arguments: &[Value]) -> Outcome {
     let whole = text(&arguments[0]);
     let mut camel = String::new();
@@ -417,7 +419,7 @@ pub(super) fn printf(arguments: &[Value]) -> Outcome {
     let Value::String(format) = &arguments[0] else {
         return Err("the first argument is the format, a text");
     };
-    // A width is at most a million; many of them together must not add up.
+    // a width is at most a million, so limit their number
     let widths = format.matches('%').count();
     if widths > 100 {
         return Err("the format has more than 100 verbs");

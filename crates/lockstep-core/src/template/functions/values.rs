@@ -1,4 +1,4 @@
-//! Reading the arguments of functions, as Go and Sprig do.
+//! Converts the arguments of functions as Go and Sprig do.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -6,16 +6,16 @@ use gtmpl_ng::{NumberKind, Value};
 
 use crate::template::session;
 
-/// What a function returns. The error is a constant, so it cannot hold a value.
+/// The result of a function. The error is a constant, so it cannot contain a value.
 pub(super) type Outcome = Result<Value, &'static str>;
 
 /// The fields of a dictionary.
 pub(super) type Fields = HashMap<String, Value>;
 
-/// How large a value a function may make, in bytes.
+/// Maximum size of a value that a function returns, in bytes.
 pub(super) const MAX_VALUE: usize = super::super::limits::MAX_OUTPUT;
 
-/// How much memory the result of a function may take.
+/// Maximum memory of the result of a function.
 pub(super) const MAX_WEIGHT: usize = 4 << 20;
 
 pub(super) const TOO_LARGE: &str = "the result would be larger than 1 MiB";
@@ -25,7 +25,7 @@ pub(super) const NOT_A_LIST: &str = "it takes a list";
 pub(super) const NOT_A_DICT: &str = "it takes a dictionary";
 pub(super) const NOT_A_NUMBER: &str = "it takes a number";
 
-/// A value as text, as `%v` prints it.
+/// Converts a value to text as `%v` prints it.
 pub(super) fn text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
@@ -34,7 +34,7 @@ pub(super) fn text(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// Text, unless there is too much of it.
+/// Returns text unless it is too long.
 pub(super) fn bounded(text: String) -> Outcome {
     if text.len() > MAX_VALUE {
         Err(TOO_LARGE)
@@ -47,7 +47,7 @@ pub(super) fn is_nil(value: &Value) -> bool {
     matches!(value, Value::Nil | Value::NoValue)
 }
 
-/// Sprig's notion of empty: absent, false, zero, or without content.
+/// Whether Sprig treats a value as empty: absent, false, zero, or without content.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Nil | Value::NoValue => true,
@@ -78,14 +78,15 @@ pub(super) fn dict(value: &Value) -> Result<&Fields, &'static str> {
     }
 }
 
-/// The fields of a dictionary in the order of their names.
+/// Returns the fields of a dictionary sorted by name.
 pub(super) fn sorted(fields: &Fields) -> Vec<(&String, &Value)> {
     let mut sorted: Vec<_> = fields.iter().collect();
     sorted.sort_by_key(|(name, _)| *name);
     sorted
 }
 
-/// A whole number: fractions are cut off, text is read, what is no number is an error.
+/// Converts a value to an integer. Fractions are truncated and text is parsed. Anything else is an
+/// error.
 pub(super) fn integer(value: &Value) -> Result<i64, &'static str> {
     match value {
         Value::Number(number) => match number.kind() {
@@ -99,7 +100,7 @@ pub(super) fn integer(value: &Value) -> Result<i64, &'static str> {
     }
 }
 
-/// A whole number in text: decimal, perhaps with a fraction of zeros.
+/// Parses a decimal integer, whose fraction may only contain zeros.
 pub(super) fn parse_integer(text: &str) -> Option<i64> {
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if zeros.bytes().all(|byte| byte == b'0') => whole,
@@ -134,20 +135,21 @@ pub(super) fn float(value: &Value) -> Result<f64, &'static str> {
     }
 }
 
-/// A count that must not be negative.
+/// Converts a value to a count, which must not be negative.
 pub(super) fn count(value: &Value) -> Result<usize, &'static str> {
     usize::try_from(integer(value)?).map_err(|_| "it takes a number that is not negative")
 }
 
-/// A list of texts, unless it grows too large or the template's time is over.
+/// Returns a list of texts. Fails if it becomes too large or the deadline has passed.
 pub(super) fn strings(texts: impl IntoIterator<Item = String>) -> Outcome {
     gathered(texts).map(|texts| Value::Array(texts.into_iter().map(Value::String).collect()))
 }
 
-/// What a text in a list takes beyond its bytes.
+/// Memory of a text in a list in addition to its bytes.
 const TEXT_OVERHEAD: usize = 64;
 
-/// Collects texts, unless they grow too large or the template's time is over. An iterator may search for each of them.
+/// Collects texts. Fails if they become too large or the deadline has passed. The deadline is
+/// checked for each text, because the iterator may search for it.
 pub(super) fn gathered(texts: impl IntoIterator<Item = String>) -> Result<Vec<String>, &'static str> {
     let (mut gathered, mut weight) = (vec![], 0_usize);
     for text in texts {

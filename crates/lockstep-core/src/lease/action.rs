@@ -1,0 +1,68 @@
+//! The actions for leases, and the retries of those that failed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{remote::Requeue, schedule, time::later};
+
+/// The next action for a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Renew the lease with this accessor.
+    Renew(String),
+    /// Revoke the lease with this accessor, which is unused.
+    Revoke(String),
+    /// Remove a lease that was left to expire and has expired.
+    Forget(String),
+    /// Leave leases without a valid MAC to expire.
+    Disown,
+    /// Remove the finalizer, because nothing is left to revoke.
+    Release,
+}
+
+/// The lease actions that failed, and when they are retried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retries(Vec<Retry>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Retry {
+    action: Action,
+    at: Timestamp,
+    attempt: u32,
+    /// Whether the store does not exist or is invalid.
+    gone: bool,
+}
+
+impl Retries {
+    fn of(&self, action: &Action) -> Option<&Retry> {
+        self.0.iter().find(|retry| retry.action == *action)
+    }
+
+    /// Returns when the action may be retried, on the monotonic clock.
+    pub fn not_before(&self, action: &Action) -> Timestamp {
+        self.of(action).map_or(Timestamp::MIN, |retry| retry.at)
+    }
+
+    pub(super) fn is_gone(&self, action: &Action) -> bool {
+        self.of(action).is_some_and(|retry| retry.gone)
+    }
+
+    /// Records that the action succeeded.
+    pub fn done(&mut self, action: &Action) {
+        self.0.retain(|retry| retry.action != *action);
+    }
+
+    /// Records that the action failed. `gone` means that the store does not exist or is invalid.
+    pub fn failed(&mut self, action: &Action, gone: bool, uid: &str, now: Timestamp) {
+        let attempt = self.of(action).map_or(0, |retry| retry.attempt.saturating_add(1));
+        let wait = schedule::retry(Requeue::Backoff, Duration::ZERO, None, uid, attempt);
+        self.done(action);
+        self.0.push(Retry {
+            action: action.clone(),
+            at: later(now, wait),
+            attempt,
+            gone,
+        });
+    }
+}

@@ -1,0 +1,150 @@
+//! Decides which lease action is due, for an object that exists and for one that is being deleted.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lockstep_api::{Generate, Lease, LeaseStatus, SyncedSecretSpec, SyncedSecretStatus};
+
+use super::{
+    action::{Action, Retries},
+    leases::held,
+    proof::Issuer,
+    request::wanted,
+    times::{on_the_wall, renew_at},
+};
+use crate::{
+    rotation::coverage::{self, Coverage},
+    spec,
+    time::later,
+};
+
+/// How long a deleted SyncedSecret waits for an unavailable store before its leases are left to
+/// expire.
+pub const RELEASE_PATIENCE: Duration = Duration::from_secs(600);
+/// How long it waits for a store that is missing or invalid, which may return while manifests are
+/// applied again.
+pub const RELEASE_PATIENCE_GONE: Duration = Duration::from_secs(60);
+
+/// Decides when a replaced credential is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How long the credential is kept if no rollout proves that it is unused.
+    pub revoke_after: Duration,
+    /// Whether the spec has targets. Then only a rollout shows that the credential is unused.
+    pub has_targets: bool,
+}
+
+impl Retention {
+    /// Reads the retention from a spec.
+    pub fn of(spec: &SyncedSecretSpec) -> Self {
+        let revoke_after = wanted(spec).map_or_else(
+            || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
+            Generate::revoke_after,
+        );
+        Self {
+            revoke_after,
+            has_targets: spec::rollout(spec).is_some(),
+        }
+    }
+
+    /// Returns the time since which a lease is unused, if known.
+    fn unused_at(self, old: &Lease, reach: Option<Coverage>) -> Option<Timestamp> {
+        if old.unwritten {
+            return Some(Timestamp::MIN);
+        }
+        let replaced = old.replaced_time?;
+        match reach {
+            Some(Coverage::Complete) => Some(Timestamp::MIN),
+            Some(Coverage::InProgress) => None,
+            Some(Coverage::Ended(at)) => Some(later(at.max(replaced), self.revoke_after)),
+            None if self.has_targets => None,
+            None => Some(later(replaced, self.revoke_after)),
+        }
+    }
+}
+
+/// Returns the next action and its time on the wall clock, including retries. `ahead` is how far
+/// the wall clock is ahead of the monotonic one. A new credential is part of a sync: see
+/// [`mint_at`](super::mint_at).
+pub fn next(
+    status: &SyncedSecretStatus,
+    retention: Retention,
+    retries: &Retries,
+    ahead: SignedDuration,
+) -> Option<(Timestamp, Action)> {
+    let lease = status.lease.as_ref()?;
+    let intent = lease
+        .intent
+        .iter()
+        .map(|intent| (Timestamp::MIN, Action::Revoke(intent.accessor.clone())));
+    let reach = coverage::of(status);
+    let revocations = lease.old.iter().filter_map(|old| {
+        let accessor = old.accessor.clone();
+        if old.revocation_message.is_some() {
+            return Some((on_the_wall(old.expiration_time, ahead), Action::Forget(accessor)));
+        }
+        let at = retention.unused_at(old, reach)?;
+        Some((at, Action::Revoke(accessor)))
+    });
+    // a lease that is revoked before it ends needs no renewal
+    let revoked_in_time = |lease: &Lease| {
+        retention
+            .unused_at(lease, reach)
+            .is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead))
+    };
+    let renewals = held(lease)
+        .filter(|lease| {
+            lease.end_reason.is_none() && lease.revocation_message.is_none() && !revoked_in_time(lease)
+        })
+        .map(|lease| {
+            let at = on_the_wall(renew_at(lease), ahead);
+            (at, Action::Renew(lease.accessor.clone()))
+        });
+    // if several actions are due at the same time, a revocation is first
+    intent
+        .chain(revocations)
+        .chain(renewals)
+        .map(|(at, action)| (at.max(on_the_wall(retries.not_before(&action), ahead)), action))
+        .min_by_key(|(at, _)| *at)
+}
+
+/// Returns the next action for a SyncedSecret that is being deleted, and its time on the wall
+/// clock. Leases without a valid MAC do not delay the deletion.
+pub fn release(
+    status: Option<&LeaseStatus>,
+    issuer: &Issuer<'_>,
+    deleted: Timestamp,
+    retries: &Retries,
+    ahead: SignedDuration,
+    now: Timestamp,
+) -> (Timestamp, Action) {
+    let intents = status
+        .iter()
+        .filter_map(|status| status.intent.as_ref())
+        .filter(|intent| issuer.is_own_intent(intent));
+    let leases = status
+        .into_iter()
+        .flat_map(held)
+        .filter(|lease| lease.revocation_message.is_none() && issuer.is_own(lease));
+    let accessors = intents
+        .map(|intent| &intent.accessor)
+        .chain(leases.map(|lease| &lease.accessor));
+    let next = accessors
+        .map(|accessor| Action::Revoke(accessor.clone()))
+        .min_by_key(|action| retries.not_before(action));
+    let not_before = |action: &Action| on_the_wall(retries.not_before(action), ahead);
+    let release = || (not_before(&Action::Release), Action::Release);
+    let Some(action) = next else {
+        return release();
+    };
+    let patience = if retries.is_gone(&action) {
+        RELEASE_PATIENCE_GONE
+    } else {
+        RELEASE_PATIENCE
+    };
+    let end = later(deleted, patience);
+    if now >= end {
+        return release();
+    }
+    (not_before(&action).min(end), action)
+}

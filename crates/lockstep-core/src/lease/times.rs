@@ -1,0 +1,42 @@
+//! Computes with the times of a lease.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lockstep_api::Lease;
+
+use crate::schedule;
+
+fn third(lease: &Lease) -> Duration {
+    Duration::from_secs(u64::try_from(lease.duration_seconds).unwrap_or(0)) / 3
+}
+
+/// Returns when to renew a lease, or to replace it if it cannot be renewed: spread over its last
+/// third.
+pub(super) fn renew_at(lease: &Lease) -> Timestamp {
+    let third = third(lease);
+    let fraction = schedule::fraction((&*lease.accessor, lease.expiration_time.as_second()));
+    let left = third.saturating_sub((third / 3).mul_f64(fraction));
+    earlier(lease.expiration_time, left)
+}
+
+/// Converts a time of the monotonic clock to the wall clock.
+pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
+    let end = if ahead.is_negative() {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    };
+    if at == Timestamp::MIN {
+        at
+    } else {
+        at.checked_add(ahead).unwrap_or(end)
+    }
+}
+
+pub(super) fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| at.checked_sub(by).ok())
+        .unwrap_or(Timestamp::MIN)
+}
