@@ -23,7 +23,11 @@ pub enum Action {
 
 /// The lease actions that failed, and when they are retried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Retries(Vec<Retry>);
+pub struct Retries {
+    failed: Vec<Retry>,
+    /// The accessors of intents whose request the store answered.
+    answered: Vec<String>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Retry {
@@ -36,7 +40,7 @@ struct Retry {
 
 impl Retries {
     fn of(&self, action: &Action) -> Option<&Retry> {
-        self.0.iter().find(|retry| retry.action == *action)
+        self.failed.iter().find(|retry| retry.action == *action)
     }
 
     /// Returns when the action may be retried, on the monotonic clock.
@@ -50,15 +54,32 @@ impl Retries {
 
     /// Records that the action succeeded.
     pub fn done(&mut self, action: &Action) {
-        self.0.retain(|retry| retry.action != *action);
+        self.forget(action);
+        if let Action::Revoke(accessor) = action {
+            self.answered.retain(|answered| answered != accessor);
+        }
+    }
+
+    fn forget(&mut self, action: &Action) {
+        self.failed.retain(|retry| retry.action != *action);
+    }
+
+    /// Records that the store answered the request for a credential with this accessor, so it
+    /// issues none after that.
+    pub fn answered(&mut self, accessor: &str) {
+        self.answered.push(accessor.to_owned());
+    }
+
+    pub(super) fn is_answered(&self, accessor: &str) -> bool {
+        self.answered.iter().any(|answered| answered == accessor)
     }
 
     /// Records that the action failed. `gone` means that the store does not exist or is invalid.
     pub fn failed(&mut self, action: &Action, gone: bool, uid: &str, now: Timestamp) {
         let attempt = self.of(action).map_or(0, |retry| retry.attempt.saturating_add(1));
         let wait = schedule::retry(Requeue::Backoff, Duration::ZERO, None, uid, attempt);
-        self.done(action);
-        self.0.push(Retry {
+        self.forget(action);
+        self.failed.push(Retry {
             action: action.clone(),
             at: later(now, wait),
             attempt,

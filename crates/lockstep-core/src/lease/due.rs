@@ -7,10 +7,10 @@ use lockstep_api::{Generate, Lease, LeaseStatus, SyncedSecretSpec, SyncedSecretS
 
 use super::{
     action::{Action, Retries},
-    leases::held,
+    leases::{held, lost},
     proof::Issuer,
     request::wanted,
-    times::{on_the_wall, renew_at},
+    times::{issuing_ends, on_the_wall, renew_at},
 };
 use crate::{
     rotation::coverage::{self, Coverage},
@@ -49,9 +49,6 @@ impl Retention {
 
     /// Returns the time since which a lease is unused, if known.
     fn unused_at(self, old: &Lease, reach: Option<Coverage>) -> Option<Timestamp> {
-        if old.unwritten {
-            return Some(Timestamp::MIN);
-        }
         let replaced = old.replaced_time?;
         match reach {
             Some(Coverage::Complete) => Some(Timestamp::MIN),
@@ -60,6 +57,15 @@ impl Retention {
             None if self.has_targets => None,
             None => Some(later(replaced, self.revoke_after)),
         }
+    }
+}
+
+/// Returns when a lease can be revoked for good: an intent that was lost may still be answered.
+fn settled_at(lease: &Lease, retries: &Retries) -> Timestamp {
+    if lease.unwritten && lease.id == lease.accessor {
+        issuing_ends(&lease.accessor, lease.issued_time, retries)
+    } else {
+        Timestamp::MIN
     }
 }
 
@@ -73,25 +79,27 @@ pub fn next(
     ahead: SignedDuration,
 ) -> Option<(Timestamp, Action)> {
     let lease = status.lease.as_ref()?;
-    let intent = lease
-        .intent
-        .iter()
-        .map(|intent| (Timestamp::MIN, Action::Revoke(intent.accessor.clone())));
+    let intent = lease.intent.iter().map(|intent| {
+        let at = issuing_ends(&intent.accessor, intent.recorded_time, retries);
+        (on_the_wall(at, ahead), Action::Revoke(intent.accessor.clone()))
+    });
     let reach = coverage::of(status);
+    let unused_at = |lease: &Lease| {
+        if lease.unwritten {
+            return Some(on_the_wall(settled_at(lease, retries), ahead));
+        }
+        retention.unused_at(lease, reach)
+    };
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.revocation_message.is_some() {
             return Some((on_the_wall(old.expiration_time, ahead), Action::Forget(accessor)));
         }
-        let at = retention.unused_at(old, reach)?;
-        Some((at, Action::Revoke(accessor)))
+        Some((unused_at(old)?, Action::Revoke(accessor)))
     });
     // a lease that is revoked before it ends needs no renewal
-    let revoked_in_time = |lease: &Lease| {
-        retention
-            .unused_at(lease, reach)
-            .is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead))
-    };
+    let revoked_in_time =
+        |lease: &Lease| unused_at(lease).is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead));
     let renewals = held(lease)
         .filter(|lease| {
             lease.end_reason.is_none() && lease.revocation_message.is_none() && !revoked_in_time(lease)
@@ -119,22 +127,28 @@ pub fn release(
     now: Timestamp,
 ) -> (Timestamp, Action) {
     let intents = status
-        .iter()
-        .filter_map(|status| status.intent.as_ref())
-        .filter(|intent| issuer.is_own_intent(intent));
+        .into_iter()
+        .filter_map(|status| status.intent.clone())
+        .map(lost)
+        .filter(|intent| issuer.is_own(intent));
     let leases = status
         .into_iter()
         .flat_map(held)
-        .filter(|lease| lease.revocation_message.is_none() && issuer.is_own(lease));
-    let accessors = intents
-        .map(|intent| &intent.accessor)
-        .chain(leases.map(|lease| &lease.accessor));
-    let next = accessors
-        .map(|accessor| Action::Revoke(accessor.clone()))
-        .min_by_key(|action| retries.not_before(action));
-    let not_before = |action: &Action| on_the_wall(retries.not_before(action), ahead);
-    let release = || (not_before(&Action::Release), Action::Release);
-    let Some(action) = next else {
+        .filter(|lease| lease.revocation_message.is_none() && issuer.is_own(lease))
+        .cloned();
+    let next = intents
+        .chain(leases)
+        .map(|lease| {
+            let settled = settled_at(&lease, retries);
+            let action = Action::Revoke(lease.accessor);
+            (settled.max(retries.not_before(&action)), action)
+        })
+        .min_by_key(|(at, _)| *at);
+    let release = || {
+        let at = retries.not_before(&Action::Release);
+        (on_the_wall(at, ahead), Action::Release)
+    };
+    let Some((at, action)) = next else {
         return release();
     };
     let patience = if retries.is_gone(&action) {
@@ -146,5 +160,5 @@ pub fn release(
     if now >= end {
         return release();
     }
-    (not_before(&action).min(end), action)
+    (on_the_wall(at, ahead).min(end), action)
 }

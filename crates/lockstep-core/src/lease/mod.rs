@@ -8,7 +8,7 @@
 //!                       │ no reply, or              │ lockstep ended before     │ renewal refused or truncated, request
 //!                       │ lockstep ended            │ the Secret was known to   │ changed, Secret lost: another one is
 //!                       │                           │ hold it: Mint another     │ Current
-//!                       ▼ Revoke at once            ▼                           ▼
+//!                       ▼ Revoke                    ▼                           ▼
 //!                     gone                       ┌───────────────────────────────┐ ──┐ Renew: a pod may
 //!                       ▲ Revoke: every target   │              Old              │   │ still use it
 //!                       └─ runs on Current ───── └───────────────────────────────┘ ◀─┘
@@ -16,8 +16,9 @@
 //!
 //! Each arrow is a change of `status.lease` that is written before the next step, so a restart at
 //! any point continues from the status. A credential is written into the Secret only after its
-//! lease was recorded: an intent was never in use and is revoked at once; a minted lease may be in
-//! use and is treated as if it were. The fields of a credential cannot be read again. If this
+//! lease was recorded: an intent was never in use; a minted lease may be in use and is treated as
+//! if it were. An intent without an answer is revoked when the server can issue no credential for
+//! it any more, because one that is issued after the revocation would stay. The fields of a credential cannot be read again. If this
 //! process no longer holds them and the Secret has to be written, another credential is issued.
 //! While the Secret is unchanged, none is: the fingerprint depends on the lease id.
 //!

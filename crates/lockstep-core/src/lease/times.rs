@@ -5,11 +5,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lockstep_api::Lease;
 
-use crate::schedule;
+use super::action::Retries;
+use crate::{schedule, time::later};
 
 fn third(lease: &Lease) -> Duration {
     Duration::from_secs(u64::try_from(lease.duration_seconds).unwrap_or(0)) / 3
 }
+
+/// Minimum time between two renewals of a lease. A lease that is renewed for a shorter time ends.
+const MIN_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
+
+/// Maximum time from the record of an intent until the server can issue no credential for it any
+/// more: the deadline of the request, and the maximum duration of a request at the server (90 s in
+/// Vault and OpenBao).
+const ISSUING: Duration = Duration::from_secs(180);
 
 /// Returns when to renew a lease, or to replace it if it cannot be renewed: spread over its last
 /// third.
@@ -17,7 +26,18 @@ pub(super) fn renew_at(lease: &Lease) -> Timestamp {
     let third = third(lease);
     let fraction = schedule::fraction((&*lease.accessor, lease.expiration_time.as_second()));
     let left = third.saturating_sub((third / 3).mul_f64(fraction));
-    earlier(lease.expiration_time, left)
+    let last = lease.renewed_time.unwrap_or(lease.issued_time);
+    earlier(lease.expiration_time, left).max(later(last, MIN_BETWEEN_RENEWALS))
+}
+
+/// Returns when the server can issue no credential any more for an intent. The token of the intent
+/// is not revoked earlier: a credential that is issued after that would stay.
+pub(super) fn issuing_ends(accessor: &str, recorded: Timestamp, retries: &Retries) -> Timestamp {
+    if retries.is_answered(accessor) {
+        Timestamp::MIN
+    } else {
+        later(recorded, ISSUING)
+    }
 }
 
 /// Converts a time of the monotonic clock to the wall clock.

@@ -67,13 +67,21 @@ impl Run {
             let _ = self.effects.revoke_lease((store.clone(), unused)).await;
             return Err(failure);
         }
-        let asked = self.moment().steady;
+        let (asked, accessor) = (self.moment().steady, token.accessor.clone());
         let issued = self
             .effects
             .issue_credential((store.clone(), token, request.clone()))
             .await;
         self.count("mint", issued.as_ref().err().map(|error| error.kind))
             .await;
+        // without an answer, the server may still issue it
+        let is_answered = issued
+            .as_ref()
+            .err()
+            .is_none_or(|error| !error.kind.is_transient());
+        if is_answered {
+            self.memory.lease_retries.answered(&accessor);
+        }
         let issued = issued.map_err(failed)?;
         // the intent stays, so the credential is revoked
         if issued.value.len() > MAX_CREDENTIAL_BYTES {

@@ -260,9 +260,10 @@ fn replacement_waits_at_most_until_the_last_tenth_of_the_lease() {
 }
 
 #[test]
-fn intent_is_revoked_at_once_unless_it_may_be_in_the_secret() {
+fn intent_is_revoked_when_no_credential_can_follow() {
     let intent = LeaseIntent {
         accessor: "i".to_owned(),
+        recorded_time: at(10),
         ..LeaseIntent::default()
     };
     let found = status(LeaseStatus {
@@ -270,7 +271,15 @@ fn intent_is_revoked_at_once_unless_it_may_be_in_the_secret() {
         ..holding(lease("a"))
     });
     let due = lease::next(&found, RETENTION, &Retries::default(), SignedDuration::ZERO);
-    assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i".to_owned()))));
+    // the server may still issue a credential
+    let revoke = Action::Revoke("i".to_owned());
+    assert_eq!(due, Some((at(190), revoke.clone())));
+    let mut retries = Retries::default();
+    retries.answered("i");
+    let due = lease::next(&found, RETENTION, &retries, SignedDuration::ZERO);
+    assert_eq!(due, Some((Timestamp::MIN, revoke.clone())));
+    retries.done(&revoke);
+    assert_eq!(retries, Retries::default());
 
     let doubtful = LeaseStatus {
         minted: Some(lease("m")),
@@ -644,7 +653,8 @@ fn too_many_unrevoked_intents_stop_issuance() {
     };
     let freed = status(LeaseStatus { intent: None, ..next });
     let due = lease::next(&freed, retention, &Retries::default(), SignedDuration::ZERO);
-    assert_eq!(due, Some((Timestamp::MIN, Action::Revoke("i0".to_owned()))));
+    let revoke = Action::Revoke("i0".to_owned());
+    assert_eq!(due, Some((at(180), revoke)));
 
     let mut left = LeaseStatus::default();
     for number in 0..8 {
@@ -690,6 +700,7 @@ fn rollback_with_generated_credentials_is_rejected() {
 
 const SETTINGS: Settings = Settings {
     drift_probe_interval: Duration::ZERO,
+    deletion_delay: Duration::ZERO,
     process_seed: 1,
 };
 
