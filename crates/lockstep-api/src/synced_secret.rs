@@ -552,7 +552,9 @@ pub const DEFAULT_REVISION_HISTORY_LIMIT: u32 = 2;
 )]
 pub struct Target {
     /// name is the name of the Secret. Defaults to the name of the SyncedSecret. At
-    /// most 253 characters, or 54 if versioned is true.
+    /// most 253 characters, or 54 if versioned is true. If it changes, lockstep
+    /// writes the Secret under the new name and deletes the earlier one. With
+    /// creationPolicy `Orphan`, the earlier one stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),

@@ -10,6 +10,9 @@ const INTRODUCTION: &str = "\
 [Documentation index](../index.md)
 
 `GET /metrics` at `--listen` returns metrics in Prometheus' text format. Durations are in seconds, times in Unix seconds.
+The endpoint needs no credentials and shows names of objects of all namespaces: the NetworkPolicy in
+`deploy/kustomize/base` allows only the namespace `monitoring`.
+
 Labels are bounded: names of objects and stores, and words from fixed lists. A label never holds a key, a value or text of a
 backend. The series of an object are removed with the object.
 
