@@ -138,6 +138,7 @@ pub async fn run(
         key,
         settings: Settings {
             drift_probe_interval: options.drift_probe_interval,
+            deletion_delay: options.deletion_delay,
             process_seed: u64::from(clock.now().subsec_nanosecond().unsigned_abs()),
         },
         steady: Arc::new(SteadyClock::new(&*clock)),

@@ -103,6 +103,15 @@ pub(crate) struct RunArguments {
         default_value = "10m"
     )]
     pub(crate) drift_probe_interval: Duration,
+    /// How long all remote values must be gone before deletionPolicy Delete deletes their Secret.
+    /// A replica that lags behind reports new values as missing.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "LOCKSTEP_DELETION_DELAY",
+        default_value = "1m"
+    )]
+    pub(crate) deletion_delay: Duration,
     /// Watch the metadata of the Secrets that lockstep wrote, to revert an edit within a second.
     /// Requires the permissions in deploy/kustomize/components/drift-watch.
     #[arg(long, env = "LOCKSTEP_DRIFT_WATCH")]
@@ -512,6 +521,7 @@ mod tests {
         assert_eq!(run.concurrency, 32);
         assert_eq!(run.operator_namespace, "lockstep-system");
         assert_eq!(run.drift_probe_interval.to_string(), "10m");
+        assert_eq!(run.deletion_delay.to_string(), "1m");
         assert_eq!(run.admission_check_interval.to_string(), "5m");
         assert_eq!(run.token_audiences, ["vault", "openbao"]);
         assert!(!run.unsafe_allow_local_store_endpoints);

@@ -17,6 +17,8 @@ pub struct Options {
     pub operator_namespace: String,
     /// Interval between two drift probes of the same Secret. Zero disables them.
     pub drift_probe_interval: Duration,
+    /// How long all values must be gone before `deletionPolicy: Delete` deletes their Secret.
+    pub deletion_delay: Duration,
     /// Interval between two proofs of the admission policies. Minimum one second.
     pub admission_check_interval: Duration,
     /// Whether to watch the metadata of written Secrets, to repair edits within a second. It

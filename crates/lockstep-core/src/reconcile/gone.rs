@@ -1,6 +1,6 @@
 //! Confirms that values are gone before the Secret made from them is deleted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_api::{Reason, SourceStatus};
 
@@ -13,13 +13,32 @@ use crate::{
     Failure,
     plan::{Plan, Read},
     remote::{ErrorKind, RemoteRef, Requeue},
+    time::later,
 };
 
 impl Run {
     /// Checks that every value in the status is gone, except those that the plan found missing. A
     /// search without results does not show that: the server may hide names from lists, the store
     /// may grant less than before, or the spec may search elsewhere.
-    pub(super) async fn confirm_gone(&self, plan: &Plan) -> Result<(), Failure> {
+    pub(super) async fn confirm_gone(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.confirm_recorded_gone(plan).await?;
+        let (now, delay) = (self.moment().steady, self.facts.settings.deletion_delay);
+        let since = *self.memory.gone_since.get_or_insert(now);
+        let left = Duration::try_from(later(since, delay).duration_since(now)).unwrap_or_default();
+        if left.is_zero() || self.known_target().is_none() {
+            return Ok(());
+        }
+        let message = format!(
+            "all remote values are gone. If they are still gone in {} seconds, Secret \"{}\" is deleted",
+            left.as_secs(),
+            self.facts.target_name()
+        );
+        let mut failure = Failure::new(Reason::SourceNotFound, message).requeued(Requeue::RetryAfter);
+        failure.retry_after = Some(left);
+        Err(failure)
+    }
+
+    async fn confirm_recorded_gone(&self, plan: &Plan) -> Result<(), Failure> {
         let Some(status) = self.status.as_deref() else {
             return Ok(());
         };

@@ -48,6 +48,8 @@ pub struct Memory {
     pub next_report: Option<Timestamp>,
     /// How soon a source changes by itself, according to the last sync.
     pub fresh_for: Option<Duration>,
+    /// Since when all sources are gone.
+    pub gone_since: Option<Timestamp>,
     /// Since when a source returns an earlier version than the one that was written.
     pub stale_since: Option<Timestamp>,
     /// Whether the values were large at the last sync, so that the next one waits for a slot before

@@ -18,6 +18,8 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Time between two probes of a Secret. With zero, only requested probes run.
     pub drift_probe_interval: Duration,
+    /// How long all values must be gone before their Secret is deleted.
+    pub deletion_delay: Duration,
     /// A number that differs on each start of the process.
     pub process_seed: u64,
 }

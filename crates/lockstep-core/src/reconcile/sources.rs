@@ -145,6 +145,7 @@ impl Run {
             self.confirm_gone(&plan).await?;
             return Ok(None);
         };
+        self.memory.gone_since = None;
         rotation::check_sources(&inputs.object.spec, &collected.sources)?;
         Ok(Some(Reading {
             inputs,

@@ -48,7 +48,7 @@ impl Run {
         };
         let now = self.moment().steady;
         let until = later(*self.memory.stale_since.get_or_insert(now), STALE);
-        if self.observed().asks_to_rotate() || now >= until {
+        if self.observed().is_rotation_requested() || now >= until {
             return Ok(());
         }
         let message = format!(

@@ -139,6 +139,7 @@ enum Event {
     StoreDown(bool),
     StoreLags(bool),
     StoreHidesNames(bool),
+    StoreIssuesLate(bool),
     DeniesRenewal(bool),
     StatusDown(bool),
     WorkloadsDown(bool),
@@ -181,6 +182,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => any::<bool>().prop_map(Event::StoreDown),
         1 => any::<bool>().prop_map(Event::StoreLags),
         1 => any::<bool>().prop_map(Event::StoreHidesNames),
+        1 => any::<bool>().prop_map(Event::StoreIssuesLate),
         1 => any::<bool>().prop_map(Event::DeniesRenewal),
         1 => any::<bool>().prop_map(Event::StatusDown),
         1 => any::<bool>().prop_map(Event::WorkloadsDown),
@@ -314,6 +316,7 @@ impl World {
             Event::StoreDown(down) => cluster.store.down = *down,
             Event::StoreLags(lags) => cluster.store.lags = *lags,
             Event::StoreHidesNames(hides) => cluster.store.hides_names = *hides,
+            Event::StoreIssuesLate(late) => cluster.store.issues_late = *late,
             Event::DeniesRenewal(denies) => cluster.store.denies_renewal = *denies,
             Event::StatusDown(down) => {
                 self.is_uncertain |= down;
@@ -419,6 +422,7 @@ impl World {
         cluster.store.down = false;
         cluster.store.lags = false;
         cluster.store.hides_names = false;
+        cluster.store.issues_late = false;
         cluster.store.denies_renewal = false;
         cluster.status_down = false;
         cluster.watch_lags = false;
@@ -633,6 +637,24 @@ fn credential_is_replaced_only_near_its_maximum() {
 }
 
 #[test]
+fn credential_that_is_issued_late_is_revoked() {
+    let mut world = World::new(Features {
+        leases: true,
+        ..PLAIN
+    });
+    world.cluster.store.issues_late = true;
+    for _ in 0..6 {
+        world.wait(Duration::from_secs(15));
+        world.check();
+    }
+    assert!(!world.cluster.store.leases().is_empty(), "issued late");
+    world.cluster.store.issues_late = false;
+    world.wait(Duration::from_mins(10));
+    world.check_leases();
+    assert_eq!(world.cluster.store.leases().len(), 1);
+}
+
+#[test]
 fn first_sync_sends_one_read_one_write_and_one_status() {
     let mut world = World::new(PLAIN);
     world.cluster.run(0);
@@ -688,8 +710,29 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
     assert!(message(&world).starts_with(expected), "{}", message(&world));
     assert!(world.content().is_some());
     world.play(&Event::DeleteValue);
-    world.wait(Duration::from_mins(2));
+    world.wait(Duration::from_mins(4));
     assert!(world.is_source_deleted(), "{}", message(&world));
+    assert!(world.cluster.secrets.all.is_empty());
+}
+
+#[test]
+fn value_that_is_missing_for_a_moment_deletes_nothing() {
+    let mut world = World::new(Features {
+        delete: true,
+        ..PLAIN
+    });
+    world.cluster.run(0);
+    let secrets = world.cluster.secrets.all.clone();
+    // a replica does not have it yet
+    world.play(&Event::DeleteValue);
+    world.wait(Duration::from_secs(100));
+    assert_eq!(world.cluster.secrets.all, secrets);
+    world.cluster.store.deleted = false;
+    world.wait(Duration::from_mins(2));
+    world.cluster.store.deleted = true;
+    world.wait(Duration::from_secs(100));
+    assert_eq!(world.cluster.secrets.all, secrets);
+    world.wait(Duration::from_mins(2));
     assert!(world.cluster.secrets.all.is_empty());
 }
 

@@ -23,6 +23,8 @@ pub const LEASE_PATH: &str = "database/creds/shop";
 const LEASE_SECONDS: i64 = 60;
 /// Maximum lifetime of a lease.
 const LEASE_MAXIMUM: i64 = 400;
+/// How long a late credential takes, in seconds.
+const LATE_SECONDS: i64 = 60;
 const SERVER: &str = "https://vault";
 
 /// A lease that is neither revoked nor expired.
@@ -60,6 +62,8 @@ pub struct FakeStore {
     pub lags: bool,
     /// Whether searches find nothing, because the store hides the names of its values.
     pub hides_names: bool,
+    /// Whether the store issues credentials a minute after the request timed out.
+    pub issues_late: bool,
     /// Whether the store rejects renewals of leases.
     pub denies_renewal: bool,
     /// The unacknowledged messages.
@@ -69,6 +73,8 @@ pub struct FakeStore {
     sent: u64,
     tokens: usize,
     leases: BTreeMap<String, FakeLease>,
+    /// When credentials are issued whose request timed out, by accessor.
+    late: BTreeMap<String, Timestamp>,
 }
 
 pub(super) fn no_answer() -> ProviderError {
@@ -152,8 +158,13 @@ impl FakeStore {
         believed.map(message).collect()
     }
 
-    /// Removes expired leases.
+    /// Issues late credentials, although their tokens may be revoked, and removes expired leases.
     pub(super) fn expire(&mut self, now: Timestamp) {
+        let is_due = |at: &Timestamp| *at <= now;
+        for (accessor, issued) in self.late.extract_if(.., |_, at| is_due(at)) {
+            let expires = after(issued, LEASE_SECONDS);
+            self.leases.insert(accessor, FakeLease { issued, expires });
+        }
         self.leases.retain(|_, lease| lease.expires > now);
     }
 
@@ -242,6 +253,14 @@ impl FakeStore {
     ) -> Result<Minted, ProviderError> {
         self.answers()?;
         self.issued += 1;
+        if self.issues_late {
+            self.late.insert(token.accessor.clone(), after(now, LATE_SECONDS));
+            return Err(ProviderError::new(
+                ErrorKind::Timeout,
+                Operation::Mint,
+                "no answer in time",
+            ));
+        }
         let lease = FakeLease {
             issued: now,
             expires: after(now, LEASE_SECONDS),
