@@ -45,7 +45,11 @@ impl<'a> Wanted<'a> {
 
 /// Returns the id of a batch that a secret answers. An ARN identifies one secret; a name also
 /// exists in other accounts. So a secret whose ARN was requested does not answer an equal name.
-pub(super) fn answered_id<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option<&'a String> {
+pub(super) fn answered_id<'a>(
+    ids: &'a [String],
+    name: Option<&str>,
+    arn: Option<&str>,
+) -> Option<&'a String> {
     let find = |wanted: Option<&str>, of_arns: bool| {
         let mut ids = ids.iter();
         ids.find(|id| is_arn(id) == of_arns && Some(id.as_str()) == wanted)
