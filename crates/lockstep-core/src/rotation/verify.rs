@@ -300,11 +300,11 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
 /// Reads the result of an attempt from its Job.
 pub fn read_job(attempt: &Attempt<'_>, job: &Value) -> Check {
     let name = job_name(attempt);
-    let said = job
+    let recorded = job
         .pointer("/metadata/annotations")
         .and_then(|annotations| annotations.get(annotation::VERIFIES))
         .and_then(Value::as_str);
-    if said != Some(subject(attempt).as_str()) {
+    if recorded != Some(subject(attempt).as_str()) {
         return Check::Blocked(format!(
             "Job/{name} exists, but lockstep did not create it. The rollout continues when it is deleted"
         ));
