@@ -10,7 +10,7 @@ use super::{
     leases::held,
     proof::Issuer,
     request::wanted,
-    times::{on_the_wall, renew_at},
+    times::{renew_at, to_wall_clock},
 };
 use crate::{
     rotation::coverage::{self, Coverage},
@@ -81,7 +81,10 @@ pub fn next(
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.revocation_message.is_some() {
-            return Some((on_the_wall(old.expiration_time, ahead), Action::Forget(accessor)));
+            return Some((
+                to_wall_clock(old.expiration_time, ahead),
+                Action::Forget(accessor),
+            ));
         }
         let at = retention.unused_at(old, reach)?;
         Some((at, Action::Revoke(accessor)))
@@ -90,21 +93,21 @@ pub fn next(
     let revoked_in_time = |lease: &Lease| {
         retention
             .unused_at(lease, reach)
-            .is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead))
+            .is_some_and(|at| at <= to_wall_clock(lease.expiration_time, ahead))
     };
     let renewals = held(lease)
         .filter(|lease| {
             lease.end_reason.is_none() && lease.revocation_message.is_none() && !revoked_in_time(lease)
         })
         .map(|lease| {
-            let at = on_the_wall(renew_at(lease), ahead);
+            let at = to_wall_clock(renew_at(lease), ahead);
             (at, Action::Renew(lease.accessor.clone()))
         });
     // if several actions are due at the same time, a revocation is first
     intent
         .chain(revocations)
         .chain(renewals)
-        .map(|(at, action)| (at.max(on_the_wall(retries.not_before(&action), ahead)), action))
+        .map(|(at, action)| (at.max(to_wall_clock(retries.not_before(&action), ahead)), action))
         .min_by_key(|(at, _)| *at)
 }
 
@@ -132,7 +135,7 @@ pub fn release(
     let next = accessors
         .map(|accessor| Action::Revoke(accessor.clone()))
         .min_by_key(|action| retries.not_before(action));
-    let not_before = |action: &Action| on_the_wall(retries.not_before(action), ahead);
+    let not_before = |action: &Action| to_wall_clock(retries.not_before(action), ahead);
     let release = || (not_before(&Action::Release), Action::Release);
     let Some(action) = next else {
         return release();

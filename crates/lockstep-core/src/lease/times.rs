@@ -21,7 +21,7 @@ pub(super) fn renew_at(lease: &Lease) -> Timestamp {
 }
 
 /// Converts a time of the monotonic clock to the wall clock.
-pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
+pub fn to_wall_clock(at: Timestamp, ahead: SignedDuration) -> Timestamp {
     let end = if ahead.is_negative() {
         Timestamp::MIN
     } else {

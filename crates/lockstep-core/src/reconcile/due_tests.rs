@@ -410,23 +410,23 @@ fn requested_probe_runs_once_when_probes_are_disabled() {
 fn unknown_state_is_written_again_without_a_change() {
     let status = synced();
     let mut memory = Memory::default();
-    assert!(memory.trusts(Some(&status)));
-    memory.writes();
+    assert!(memory.assumes_in_sync(Some(&status)));
+    memory.begin_write();
     assert!(
-        !memory.trusts(Some(&status)),
+        !memory.assumes_in_sync(Some(&status)),
         "a write that failed may have come to pass"
     );
     let (spec, mut foreign) = (SyncedSecretSpec::default(), synced());
     memory.probed(&observed(&spec, Some(&status)), SETTINGS, now());
-    assert!(memory.trusts(Some(&status)));
+    assert!(memory.assumes_in_sync(Some(&status)));
     memory.drifted();
-    memory.writes();
+    memory.begin_write();
     assert_eq!(memory.secret_state, SecretState::Drifted);
     for condition in &mut foreign.conditions {
         condition.reason = Reason::TargetForeign.to_string();
     }
     assert!(
-        !Memory::default().trusts(Some(&foreign)),
+        !Memory::default().assumes_in_sync(Some(&foreign)),
         "an earlier process found it so"
     );
 }

@@ -161,14 +161,14 @@ impl Memory {
     }
 
     /// Records that a write of the Secret begins.
-    pub fn writes(&mut self) {
+    pub fn begin_write(&mut self) {
         if self.secret_state == SecretState::InSync {
             self.secret_state = SecretState::Unknown;
         }
     }
 
     /// Whether the Secret is assumed to match the status, so unchanged inputs need no write.
-    pub fn trusts(&self, status: Option<&SyncedSecretStatus>) -> bool {
+    pub fn assumes_in_sync(&self, status: Option<&SyncedSecretStatus>) -> bool {
         // an earlier process may have set these reasons; its memory of the doubt is lost
         let uncertain = [
             Reason::TargetForeign,
