@@ -34,7 +34,7 @@ pub struct Events {
     pending: Mutex<PendingMessages<StoreKey, ObjectKey>>,
     running: Mutex<HashMap<StoreKey, Listener>>,
     /// Current failures and their reasons.
-    failures: Mutex<BTreeMap<(StoreKey, Doing), String>>,
+    failures: Mutex<BTreeMap<(StoreKey, Activity), String>>,
     /// The namespaces whose SyncedSecrets are listed. Until all are listed, it is unknown which
     /// objects a message concerns.
     listed: watch::Sender<BTreeSet<Option<String>>>,
@@ -43,8 +43,8 @@ pub struct Events {
 
 /// The two activities of a listener that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Doing {
-    Hearing,
+enum Activity {
+    Listening,
     Acknowledging,
 }
 
@@ -135,18 +135,18 @@ impl Events {
     /// Returns what currently fails for a store's events, as a sentence to append to another one.
     pub fn failure(&self, store: &StoreKey) -> Option<String> {
         let failures = lock(&self.failures);
-        let all: Vec<&str> = [Doing::Hearing, Doing::Acknowledging]
+        let all: Vec<&str> = [Activity::Listening, Activity::Acknowledging]
             .into_iter()
-            .filter_map(|doing| failures.get(&(store.clone(), doing)))
+            .filter_map(|activity| failures.get(&(store.clone(), activity)))
             .map(String::as_str)
             .collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Sets or clears the failure of an activity. Returns whether that changed it.
-    fn set_failure(&self, store: &StoreKey, doing: Doing, failure: Option<&str>) -> bool {
+    fn set_failure(&self, store: &StoreKey, activity: Activity, failure: Option<&str>) -> bool {
         let mut failures = lock(&self.failures);
-        let key = (store.clone(), doing);
+        let key = (store.clone(), activity);
         let before = match failure {
             Some(failure) => failures.insert(key, failure.to_owned()),
             None => failures.remove(&key),
@@ -156,8 +156,8 @@ impl Events {
 
     /// Clears the failures of a store.
     fn clear_failures(&self, store: &StoreKey) {
-        for doing in [Doing::Hearing, Doing::Acknowledging] {
-            self.set_failure(store, doing, None);
+        for activity in [Activity::Listening, Activity::Acknowledging] {
+            self.set_failure(store, activity, None);
         }
     }
 

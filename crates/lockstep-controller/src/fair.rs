@@ -38,7 +38,7 @@ impl Queue {
         *self.taken.entry(namespace.to_owned()).or_default() += 1;
     }
 
-    fn give_back(&mut self, namespace: &str) {
+    fn release(&mut self, namespace: &str) {
         self.free += 1;
         if let Some(taken) = self.taken.get_mut(namespace) {
             *taken -= 1;
@@ -123,7 +123,7 @@ impl FairSlots {
 
     /// Returns a slot and hands out all free slots.
     fn release(&self, namespace: &str) {
-        self.lock().give_back(namespace);
+        self.lock().release(namespace);
         loop {
             let (next, to) = {
                 let mut queue = self.lock();
@@ -134,7 +134,7 @@ impl FairSlots {
             if let Err(mut slot) = to.send(FairSlot(Some((self.clone(), next.clone())))) {
                 // The waiter is gone.
                 slot.0 = None;
-                self.lock().give_back(&next);
+                self.lock().release(&next);
             }
         }
     }

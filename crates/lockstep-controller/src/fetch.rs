@@ -70,9 +70,9 @@ pub struct Meter {
 
 /// Whether values that were read can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// The values are kept.
-    Kept,
+enum Fit {
+    /// The values fit the limits and are kept.
+    Fits,
     /// The values have to be read again with a slot.
     NeedsSlot,
     /// The values exceed the limit of one SyncedSecret.
@@ -104,17 +104,17 @@ impl Meter {
         *self.bytes() > SMALL
     }
 
-    fn add(&self, more: usize, has_slot: bool) -> Room {
+    fn add(&self, more: usize, has_slot: bool) -> Fit {
         let mut bytes = self.bytes();
         let all = bytes.saturating_add(more);
         if all > MAX_SOURCE_BYTES {
-            return Room::TooLarge;
+            return Fit::TooLarge;
         }
         if all > SMALL && !has_slot {
-            return Room::NeedsSlot;
+            return Fit::NeedsSlot;
         }
         *bytes = all;
-        Room::Kept
+        Fit::Fits
     }
 
     /// Waits for a slot, unless the meter has one.
@@ -303,12 +303,12 @@ async fn fetch_store(
         )
         .await
         {
-            Room::Kept => {}
-            Room::TooLarge => {
+            Fit::Fits => {}
+            Fit::TooLarge => {
                 fetched.too_large = Some(store);
                 return fetched;
             }
-            Room::NeedsSlot => {
+            Fit::NeedsSlot => {
                 if let Err(error) = meter.acquire_slot(cx).await {
                     let missing = left.drain(..).flatten();
                     fetched
@@ -331,16 +331,16 @@ async fn read_some(
     meter: &Meter,
     has_slot: bool,
     fetched: &mut Fetched,
-) -> Room {
+) -> Fit {
     let mut unread: Vec<Option<Vec<RemoteRef>>> = left.drain(..).map(Some).collect();
     let requests: Vec<_> = unread.iter().flatten().cloned().enumerate().collect();
     let mut answers = stream::iter(requests)
         .map(|(number, refs)| async move { (number, provider.fetch(cx, &refs).await) })
         .buffer_unordered(REQUESTS_AT_ONCE);
-    let mut room = Room::Kept;
+    let mut fit = Fit::Fits;
     while let Some((number, answers)) = answers.next().await {
-        room = meter.add(answers.iter().map(size).sum(), has_slot);
-        if room != Room::Kept {
+        fit = meter.add(answers.iter().map(size).sum(), has_slot);
+        if fit != Fit::Fits {
             break;
         }
         let refs = unread.get_mut(number).and_then(Option::take).unwrap_or_default();
@@ -351,7 +351,7 @@ async fn read_some(
         );
     }
     left.extend(unread.into_iter().flatten());
-    room
+    fit
 }
 
 pub(crate) fn omitted_answer() -> Result<RemoteSecret, ProviderError> {

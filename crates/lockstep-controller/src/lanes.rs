@@ -23,12 +23,12 @@ pub enum Priority {
     Low,
 }
 
-/// How many with high priority go before one with low priority that waits: a namespace whose
-/// objects always have high priority must not stop all refreshes.
+/// Number of waiters with high priority that are served in a row while one with low priority waits.
+/// A namespace whose objects always have high priority must not stop all refreshes.
 const HIGH_IN_A_ROW: u32 = 8;
 
-/// How long a lane with room waits for the next one to come, each time one has come: those who come in a burst are then let
-/// in by their objects, and not by the order in which they happened to come.
+/// Time without an arrival after which a burst is over. A lane with free slots waits for it, so that
+/// waiters of a burst are served by batch key and not in order of arrival.
 const GATHER: Duration = Duration::from_millis(2);
 /// Maximum time that an arrival waits for the end of a burst.
 const GATHER_MAX: Duration = Duration::from_millis(25);
@@ -36,9 +36,9 @@ const GATHER_MAX: Duration = Duration::from_millis(25);
 /// The position of a waiter: by batch key, then by arrival.
 type Position = (Option<BatchKey>, u64);
 
-/// The waiters of one priority. They are served like by a lift: upwards from the batch key that was
-/// reached last, then again from the first one. A waiter whose batch key was already reached waits
-/// for the next cycle, so that no one waits longer than one cycle.
+/// The waiters of one priority. They are served like by an elevator: in order from the batch key
+/// that was reached last, then again from the first one. A waiter whose batch key was already
+/// reached waits for the next cycle, so that no one waits longer than one cycle.
 #[derive(Debug, Default)]
 struct Line {
     waiting: BTreeMap<Position, oneshot::Sender<Permit>>,
@@ -46,14 +46,15 @@ struct Line {
     reached: Position,
     /// The newest arrival at the time when that batch key was reached.
     newest: u64,
-    came: u64,
+    /// Number of arrivals so far.
+    arrivals: u64,
 }
 
 impl Line {
     fn enqueue(&mut self, batch_key: Option<BatchKey>) -> oneshot::Receiver<Permit> {
         let (sender, receiver) = oneshot::channel();
-        self.came += 1;
-        self.waiting.insert((batch_key, self.came), sender);
+        self.arrivals += 1;
+        self.waiting.insert((batch_key, self.arrivals), sender);
         receiver
     }
 
@@ -64,12 +65,12 @@ impl Line {
             .range((batch_key, last)..=(batch_key, self.newest.max(last)))
             .next();
         let next = here.or_else(|| self.waiting.range((batch_key, u64::MAX)..).next());
-        let place = *next.or_else(|| self.waiting.first_key_value())?.0;
-        if next.is_none() || place.0 != batch_key {
-            self.newest = self.came;
+        let position = *next.or_else(|| self.waiting.first_key_value())?.0;
+        if next.is_none() || position.0 != batch_key {
+            self.newest = self.arrivals;
         }
-        self.reached = place;
-        self.waiting.remove(&place)
+        self.reached = position;
+        self.waiting.remove(&position)
     }
 }
 
@@ -79,8 +80,8 @@ struct Queue {
     taken: usize,
     high: Line,
     low: Line,
-    /// How many with high priority were let in since the last with low priority.
-    in_a_row: u32,
+    /// Number of waiters with high priority that were served since the last one with low priority.
+    high_in_a_row: u32,
     last: Option<Instant>,
 }
 
@@ -93,12 +94,12 @@ impl Queue {
     }
 
     fn pop(&mut self) -> Option<oneshot::Sender<Permit>> {
-        let low_is_due = self.in_a_row >= HIGH_IN_A_ROW && !self.low.waiting.is_empty();
+        let low_is_due = self.high_in_a_row >= HIGH_IN_A_ROW && !self.low.waiting.is_empty();
         if !low_is_due && let Some(next) = self.high.pop() {
-            self.in_a_row = self.in_a_row.saturating_add(1);
+            self.high_in_a_row = self.high_in_a_row.saturating_add(1);
             return Some(next);
         }
-        self.in_a_row = 0;
+        self.high_in_a_row = 0;
         self.low.pop()
     }
 
@@ -148,17 +149,17 @@ impl Slots {
     /// [`GATHER`], so that a burst is sorted first.
     pub async fn acquire_batched(&self, priority: Priority, batch_key: BatchKey) -> Permit {
         let began = Instant::now();
-        let (mut waiting, room) = {
+        let (mut waiting, has_free_slot) = {
             let mut queue = self.lock();
             queue.last = Some(began);
             let waiting = queue.line(priority).enqueue(Some(batch_key));
             (waiting, queue.free > 0)
         };
-        if room {
+        if has_free_slot {
             tokio::select! {
                 biased;
                 permit = &mut waiting => return permit.unwrap_or(Permit(None)),
-                () = self.wait_for_quiet(began) => self.let_in(),
+                () = self.wait_for_quiet(began) => self.serve_waiters(),
             }
         }
         waiting.await.unwrap_or(Permit(None))
@@ -175,7 +176,7 @@ impl Slots {
     }
 
     /// Hands out the free slots.
-    fn let_in(&self) {
+    fn serve_waiters(&self) {
         loop {
             let next = {
                 let mut queue = self.lock();

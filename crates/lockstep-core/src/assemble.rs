@@ -254,7 +254,7 @@ fn render_data(
                 target => {
                     if key
                         .split_once('/')
-                        .is_some_and(|(prefix, _)| plan::is_ours(prefix))
+                        .is_some_and(|(prefix, _)| plan::is_reserved_prefix(prefix))
                     {
                         return Err(Failure::new(
                             Reason::TemplateFailed,

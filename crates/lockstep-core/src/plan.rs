@@ -59,7 +59,7 @@ impl Input<'_> {
     /// When the store does not exist, or the key is invalid for it.
     pub(crate) fn read(&self, entry: &Entry<'_>, reference: &Reference<'_>) -> Result<Read, Failure> {
         let located = self.locator(entry)?.locate(reference.key, reference.version);
-        let located = located.map_err(|error| misspelled(entry, ": key", reference.key, &error))?;
+        let located = located.map_err(|error| invalid_location(entry, ": key", reference.key, &error))?;
         Ok(Read {
             store: entry.store.clone(),
             reference: RemoteRef {
@@ -263,7 +263,7 @@ fn search(input: &Input<'_>, entry: &Entry<'_>, find: &Find) -> Result<Search, F
     let locator = input.locator(entry)?;
     let folder = |path: &String| {
         let located = locator.folder(path);
-        located.map_err(|error| misspelled(entry, ".path", path, &error))
+        located.map_err(|error| invalid_location(entry, ".path", path, &error))
     };
     let query = FindQuery {
         scope: grant.scope(),
@@ -289,7 +289,7 @@ fn generation(input: &Input<'_>, entry: &Entry<'_>, generate: &Generate) -> Resu
     let path = &generate.vault.path;
     let issuer = input.locator(entry)?.issuer(path);
     let request = LeaseRequest {
-        path: issuer.map_err(|error| misspelled(entry, ".vault.path", path, &error))?,
+        path: issuer.map_err(|error| invalid_location(entry, ".vault.path", path, &error))?,
         method: generate.vault.method(),
         parameters: generate.vault.parameters.clone(),
     };
@@ -302,7 +302,7 @@ fn generation(input: &Input<'_>, entry: &Entry<'_>, generate: &Generate) -> Resu
     })
 }
 
-fn misspelled(entry: &Entry<'_>, field: &str, text: &str, error: &LocationError) -> Failure {
+fn invalid_location(entry: &Entry<'_>, field: &str, text: &str, error: &LocationError) -> Failure {
     invalid(format!("{}{field} \"{}\" {error}", entry.path, excerpt(text)))
 }
 
@@ -425,7 +425,10 @@ fn check_template(template: &lockstep_api::Template) -> Result<(), Failure> {
         ] {
             for (key, text) in texts {
                 let place = format!("target.template.metadata.{field}[\"{key}\"]");
-                if key.split_once('/').is_some_and(|(prefix, _)| is_ours(prefix)) {
+                if key
+                    .split_once('/')
+                    .is_some_and(|(prefix, _)| is_reserved_prefix(prefix))
+                {
                     return Err(invalid(format!(
                         "{place}: keys under lockstep.dev are reserved for lockstep. Use another key"
                     )));
@@ -438,7 +441,7 @@ fn check_template(template: &lockstep_api::Template) -> Result<(), Failure> {
 }
 
 /// Whether a label or annotation prefix belongs to lockstep.
-pub fn is_ours(prefix: &str) -> bool {
+pub fn is_reserved_prefix(prefix: &str) -> bool {
     prefix == lockstep_api::GROUP
         || prefix
             .strip_suffix(lockstep_api::GROUP)

@@ -20,10 +20,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one home of the system clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the only use of the system clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

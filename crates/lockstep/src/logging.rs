@@ -100,8 +100,8 @@ fn is_harmless(metadata: &Metadata<'_>) -> bool {
     if target == PRINTS_BODIES || target.starts_with("kube_client::client::") {
         return *metadata.level() <= Level::ERROR;
     }
-    let ours = target == "lockstep" || target.starts_with("lockstep_") || target.starts_with("lockstep::");
-    ours || *metadata.level() <= Level::INFO
+    let is_own = target == "lockstep" || target.starts_with("lockstep_") || target.starts_with("lockstep::");
+    is_own || *metadata.level() <= Level::INFO
 }
 
 fn subscriber(

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Doing, lock};
+use super::{Activity, lock};
 use crate::{context::Shared, metrics::EventMetrics};
 
 /// Maximum backoff after failures of a source.
@@ -59,7 +59,7 @@ async fn listen(shared: &Arc<Shared>, store: &StoreKey, metrics: &EventMetrics, 
         tracing::warn!(store = %store, kind = error.kind.label(), %error, "events are not heard");
         if shared.events.set_failure(
             store,
-            Doing::Hearing,
+            Activity::Listening,
             Some(&format!(
                 "events are not heard, and changes are noticed at the refresh interval: {error}"
             )),
@@ -107,7 +107,7 @@ async fn receive(
             *attempt = 0;
         }
         metrics.listening.set(1);
-        if shared.events.set_failure(store, Doing::Hearing, None) {
+        if shared.events.set_failure(store, Activity::Listening, None) {
             tracing::info!(store = %store, "events are heard again");
             shared.checks.wake([store.clone()]);
         }
@@ -242,7 +242,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
         for attempt in 0..3_u32 {
             match timeout(ACKNOWLEDGE_DEADLINE, source.acknowledge(&receipts)).await {
                 Ok(Ok(())) => {
-                    if shared.events.set_failure(store, Doing::Acknowledging, None) {
+                    if shared.events.set_failure(store, Activity::Acknowledging, None) {
                         shared.checks.wake([store.clone()]);
                     }
                     break;
@@ -255,7 +255,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
                         let failure = format!("events are heard, and come again and again: {error}");
                         if shared
                             .events
-                            .set_failure(store, Doing::Acknowledging, Some(&failure))
+                            .set_failure(store, Activity::Acknowledging, Some(&failure))
                         {
                             shared.checks.wake([store.clone()]);
                         }

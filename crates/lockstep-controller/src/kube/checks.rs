@@ -161,7 +161,9 @@ impl Verifier {
         let name = verify::job_name(attempt);
         match scope.get("Job", &name).await {
             Ok(found) => return verify::read_job(attempt, &found),
-            Err(Refused::Missing) if attempt.verification.job_created => return verify::cleared(attempt),
+            Err(Refused::Missing) if attempt.verification.job_created => {
+                return verify::deleted_job_result(attempt);
+            }
             Err(Refused::Missing) => {}
             Err(Refused::Forbidden) => return scope.forbidden("read Jobs", JOBS_ROLE),
             Err(_) => return Check::Unknown,

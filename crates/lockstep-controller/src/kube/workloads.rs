@@ -185,7 +185,7 @@ impl Workloads {
                     return (target, Observation::Missing);
                 }
                 let object = bounded(api(client, namespace, target.kind).get(&target.name)).await;
-                let sight = match object {
+                let observation = match object {
                     Ok(object) => serde_json::to_value(&object).map_or(Observation::Unknown, |object| {
                         workload::read(target.kind, &object, &secret.name, secret.versioned)
                     }),
@@ -195,7 +195,7 @@ impl Workloads {
                         Refusal::Unknown => Observation::Unknown,
                     },
                 };
-                (target, sight)
+                (target, observation)
             })
             .buffer_unordered(LOOKS_AT_ONCE)
             .collect()

@@ -13,7 +13,7 @@ use crate::time::later;
 
 /// A credential that cannot be renewed is replaced in the last tenth of its life, even if windows
 /// are closed.
-const LAST_CALL: i64 = 10;
+const URGENT_FRACTION: i64 = 10;
 /// Minimum time between a credential and the one that replaces it because its lease ends. A store
 /// whose leases end at once would otherwise be asked for one credential after another.
 pub const MIN_BETWEEN: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ pub fn mint_at(status: Option<&LeaseStatus>, waits: bool) -> Option<(Timestamp, 
     };
     let ends = current.end_reason?;
     let at = match ends {
-        _ if waits => last_call(current),
+        _ if waits => urgent_at(current),
         LeaseEnd::NotRenewable => renew_at(current),
         LeaseEnd::RenewalRefused | LeaseEnd::MaximumReached => Timestamp::MIN,
     };
@@ -119,8 +119,8 @@ pub fn explain_gap(lease: &Lease) -> Option<String> {
 }
 
 /// Returns when a credential that ends is replaced even if windows are closed.
-fn last_call(lease: &Lease) -> Timestamp {
-    let part = Duration::from_secs(u64::try_from(lease.duration_seconds / LAST_CALL).unwrap_or(0));
+fn urgent_at(lease: &Lease) -> Timestamp {
+    let part = Duration::from_secs(u64::try_from(lease.duration_seconds / URGENT_FRACTION).unwrap_or(0));
     earlier(lease.expiration_time, part)
 }
 
@@ -128,5 +128,5 @@ fn last_call(lease: &Lease) -> Timestamp {
 /// to end.
 pub fn is_replacement_urgent(status: Option<&LeaseStatus>, now: Timestamp) -> bool {
     let current = status.and_then(|status| status.current.as_ref());
-    current.is_some_and(|current| current.end_reason.is_some() && now >= last_call(current))
+    current.is_some_and(|current| current.end_reason.is_some() && now >= urgent_at(current))
 }

@@ -10,7 +10,7 @@ use super::{
     leases::{held, lost},
     proof::Issuer,
     request::wanted,
-    times::{issuing_ends, on_the_wall, renew_at},
+    times::{issuing_ends, renew_at, to_wall_clock},
 };
 use crate::{
     rotation::coverage::{self, Coverage},
@@ -81,38 +81,41 @@ pub fn next(
     let lease = status.lease.as_ref()?;
     let intent = lease.intent.iter().map(|intent| {
         let at = issuing_ends(&intent.accessor, intent.recorded_time, retries);
-        (on_the_wall(at, ahead), Action::Revoke(intent.accessor.clone()))
+        (to_wall_clock(at, ahead), Action::Revoke(intent.accessor.clone()))
     });
     let reach = coverage::of(status);
     let unused_at = |lease: &Lease| {
         if lease.unwritten {
-            return Some(on_the_wall(settled_at(lease, retries), ahead));
+            return Some(to_wall_clock(settled_at(lease, retries), ahead));
         }
         retention.unused_at(lease, reach)
     };
     let revocations = lease.old.iter().filter_map(|old| {
         let accessor = old.accessor.clone();
         if old.revocation_message.is_some() {
-            return Some((on_the_wall(old.expiration_time, ahead), Action::Forget(accessor)));
+            return Some((
+                to_wall_clock(old.expiration_time, ahead),
+                Action::Forget(accessor),
+            ));
         }
         Some((unused_at(old)?, Action::Revoke(accessor)))
     });
     // a lease that is revoked before it ends needs no renewal
     let revoked_in_time =
-        |lease: &Lease| unused_at(lease).is_some_and(|at| at <= on_the_wall(lease.expiration_time, ahead));
+        |lease: &Lease| unused_at(lease).is_some_and(|at| at <= to_wall_clock(lease.expiration_time, ahead));
     let renewals = held(lease)
         .filter(|lease| {
             lease.end_reason.is_none() && lease.revocation_message.is_none() && !revoked_in_time(lease)
         })
         .map(|lease| {
-            let at = on_the_wall(renew_at(lease), ahead);
+            let at = to_wall_clock(renew_at(lease), ahead);
             (at, Action::Renew(lease.accessor.clone()))
         });
     // if several actions are due at the same time, a revocation is first
     intent
         .chain(revocations)
         .chain(renewals)
-        .map(|(at, action)| (at.max(on_the_wall(retries.not_before(&action), ahead)), action))
+        .map(|(at, action)| (at.max(to_wall_clock(retries.not_before(&action), ahead)), action))
         .min_by_key(|(at, _)| *at)
 }
 
@@ -146,7 +149,7 @@ pub fn release(
         .min_by_key(|(at, _)| *at);
     let release = || {
         let at = retries.not_before(&Action::Release);
-        (on_the_wall(at, ahead), Action::Release)
+        (to_wall_clock(at, ahead), Action::Release)
     };
     let Some((at, action)) = next else {
         return release();
@@ -160,5 +163,5 @@ pub fn release(
     if now >= end {
         return release();
     }
-    (on_the_wall(at, ahead).min(end), action)
+    (to_wall_clock(at, ahead).min(end), action)
 }

@@ -15,11 +15,11 @@ pub fn find<'a>(status: &'a LeaseStatus, accessor: &str) -> Option<&'a Lease> {
 }
 
 /// Returns the lease to revoke for an accessor. An intent is converted to a lease.
-pub fn held_as(status: &LeaseStatus, accessor: &str) -> Option<Lease> {
+pub fn lease_to_revoke(status: &LeaseStatus, accessor: &str) -> Option<Lease> {
     let intent = status.intent.as_ref();
     find(status, accessor).cloned().or_else(|| {
         let intent = intent.filter(|intent| intent.accessor == accessor);
-        intent.cloned().map(lost)
+        intent.cloned().map(intent_as_lease)
     })
 }
 
@@ -43,7 +43,7 @@ pub fn in_use(status: Option<&LeaseStatus>) -> Option<&Lease> {
 }
 
 /// Returns the paths of the leases that were not revoked, and when the last of them ends.
-pub fn left(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, Timestamp)> {
+pub fn unrevoked_paths(status: Option<&LeaseStatus>) -> Option<(Vec<&str>, Timestamp)> {
     let status = status?;
     let mut paths: Vec<&str> = held(status).map(|lease| &*lease.path).collect();
     paths.extend(status.intent.iter().map(|intent| &*intent.path));
@@ -67,7 +67,7 @@ pub fn unrevoked(status: Option<&LeaseStatus>) -> Option<(&Lease, &str)> {
 }
 
 /// Converts an intent to a lease that has to be revoked.
-pub(super) fn lost(intent: LeaseIntent) -> Lease {
+pub(super) fn intent_as_lease(intent: LeaseIntent) -> Lease {
     Lease {
         id: intent.accessor.clone(),
         accessor: intent.accessor,

@@ -47,10 +47,10 @@ pub use self::{
         Cause, MIN_BETWEEN, cause, explain_gap, has_uncertain_credential, is_replacement_urgent, mint_at,
     },
     due::{RELEASE_PATIENCE, RELEASE_PATIENCE_GONE, Retention, next, release},
-    leases::{expiry, find, held_as, in_use, is_empty, left, stores, unrevoked},
+    leases::{expiry, find, in_use, is_empty, lease_to_revoke, stores, unrevoked, unrevoked_paths},
     proof::{Issuer, disowned, has_unproven, is_disowned},
     request::{Generation, request_name, wanted},
-    times::on_the_wall,
+    times::to_wall_clock,
     transitions::{intend, minted, renewal_failed, renewed, revocation_failed, revoked, written},
 };
 pub(crate) use self::{credential::may_have_written, leases::held};

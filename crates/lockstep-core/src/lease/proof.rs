@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use lockstep_api::{Lease, LeaseEnd, LeaseIntent, LeaseStatus};
 
-use super::leases::{held, lost};
+use super::leases::{held, intent_as_lease};
 use crate::{
     fingerprint::{FingerprintKey, Hasher},
     time::to_seconds,
@@ -52,7 +52,7 @@ impl Issuer<'_> {
     }
 
     pub(super) fn is_own_intent(&self, intent: &LeaseIntent) -> bool {
-        self.is_own(&lost(intent.clone()))
+        self.is_own(&intent_as_lease(intent.clone()))
     }
 }
 
@@ -81,7 +81,7 @@ pub fn disowned(status: &LeaseStatus, issuer: &Issuer<'_>, now: Timestamp) -> Le
     let intent = next.intent.take_if(|intent| !issuer.is_own_intent(intent));
     next.old.extend(intent.map(|intent| Lease {
         replaced_time: Some(to_seconds(now)),
-        ..lost(intent)
+        ..intent_as_lease(intent)
     }));
     let all = next
         .current

@@ -41,7 +41,7 @@ pub(super) fn issuing_ends(accessor: &str, recorded: Timestamp, retries: &Retrie
 }
 
 /// Converts a time of the monotonic clock to the wall clock.
-pub fn on_the_wall(at: Timestamp, ahead: SignedDuration) -> Timestamp {
+pub fn to_wall_clock(at: Timestamp, ahead: SignedDuration) -> Timestamp {
     let end = if ahead.is_negative() {
         Timestamp::MIN
     } else {

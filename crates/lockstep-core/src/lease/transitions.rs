@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use lockstep_api::{Lease, LeaseEnd, LeaseIntent, LeaseStatus, SourceStatus};
 
 use super::{
-    leases::lost,
+    leases::intent_as_lease,
     proof::{Issuer, trim_disowned},
     request::Generation,
 };
@@ -29,7 +29,7 @@ pub fn intend(
     let mut next = status.cloned().unwrap_or_default();
     // a credential that an earlier process may have written is in use until another one is
     next.old.extend(next.minted.take());
-    next.old.extend(next.intent.take().map(lost));
+    next.old.extend(next.intent.take().map(intent_as_lease));
     trim_disowned(&mut next);
     let mut intent = LeaseIntent {
         store: generation.store.clone(),
@@ -40,7 +40,7 @@ pub fn intend(
         expiration_time: to_seconds(later(now, issuance_token.lives)),
         mac: None,
     };
-    let mut lease = lost(intent.clone());
+    let mut lease = intent_as_lease(intent.clone());
     issuer.sign(&mut lease);
     intent.mac = lease.mac;
     next.intent = Some(intent);
@@ -71,7 +71,7 @@ pub fn minted(
         end_reason: (!minted.renewable).then_some(LeaseEnd::NotRenewable),
         unwritten: false,
         mac: None,
-        ..lost(intent)
+        ..intent_as_lease(intent)
     };
     issuer.sign(&mut lease);
     next.minted = Some(lease);
@@ -185,7 +185,7 @@ pub fn revocation_failed(
     let found = next.intent.take_if(|intent| intent.accessor == accessor);
     next.old.extend(found.map(|intent| Lease {
         replaced_time: Some(to_seconds(now)),
-        ..lost(intent)
+        ..intent_as_lease(intent)
     }));
     Some(change(&next, accessor, |lease| {
         lease.revocation_message = Some(message.to_owned());

@@ -251,7 +251,7 @@ fn suspension(case: &mut Case<'_, '_>) -> Option<Step> {
     // changes to the Secret are detected when the suspension ends
     case.memory.next_probe = Some(case.now);
     let is_said = observed.ready_reason() == Some(Reason::Suspended.as_str());
-    Some(if is_said && observed.is_seen() {
+    Some(if is_said && observed.is_acknowledged() {
         Step::Await
     } else {
         Step::Acknowledge
@@ -264,7 +264,7 @@ fn created_once(case: &mut Case<'_, '_>) -> Option<Step> {
     if !observed.is_created() {
         return None;
     }
-    if !observed.is_seen() || observed.ready_reason() == Some(Reason::Suspended.as_str()) {
+    if !observed.is_acknowledged() || observed.ready_reason() == Some(Reason::Suspended.as_str()) {
         return Some(Step::Acknowledge);
     }
     Some(requested_or_planned_probe(case).unwrap_or(Step::Await))
@@ -366,7 +366,7 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         && lease::is_empty(status.and_then(|status| status.lease.as_ref()))
     {
         let at = memory.lease_retries.not_before(&Action::Release);
-        return Some((lease::on_the_wall(at, observed.ahead), Action::Release));
+        return Some((lease::to_wall_clock(at, observed.ahead), Action::Release));
     }
     // the MACs of all leases are checked before any other lease action
     if status
@@ -374,7 +374,7 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         .is_some_and(|leases| lease::has_unproven(leases, &observed.issuer))
     {
         let at = memory.lease_retries.not_before(&Action::Disown);
-        return Some((lease::on_the_wall(at, observed.ahead), Action::Disown));
+        return Some((lease::to_wall_clock(at, observed.ahead), Action::Disown));
     }
     let retention = lease::Retention::of(observed.spec);
     lease::next(status?, retention, &memory.lease_retries, observed.ahead)
@@ -389,7 +389,7 @@ fn mint_at(observed: &Observed<'_>) -> Option<Timestamp> {
         .as_ref()
         .and_then(|rotation| rotation.pending_revision.as_ref());
     let (at, _) = lease::mint_at(status.lease.as_ref(), pending.is_some())?;
-    Some(lease::on_the_wall(at, observed.ahead))
+    Some(lease::to_wall_clock(at, observed.ahead))
 }
 
 /// Returns when to observe the rollout targets: at once if this process has not observed them yet.
@@ -432,7 +432,7 @@ fn overdue_at(observed: &Observed<'_>) -> Option<Timestamp> {
 /// Returns why a sync is due at once.
 fn trigger(observed: &Observed<'_>, memory: &Memory) -> Option<Trigger> {
     let written = observed.is_written();
-    let seen = observed.is_seen() && !observed.is_unsealed();
+    let seen = observed.is_acknowledged() && !observed.is_unsealed();
     if memory.dirty && observed.spec.refresh_policy != RefreshPolicy::OnChange {
         return Some(if written {
             Trigger::Dependency

@@ -106,18 +106,18 @@ fn frequent_refreshes_do_not_delay_drift_probes() {
     let status = synced();
     let mut memory = Memory::default();
     let object = observed(&spec, Some(&status));
-    let mut looks = 0;
+    let mut probes = 0;
     for second in 0..3600 {
         match decide(&object, &mut memory, SETTINGS, after(second)) {
             Step::Fetch(_) => memory.succeeded(&object, SETTINGS, RefreshSchedule::Free, after(second)),
             Step::Probe => {
-                looks += 1;
+                probes += 1;
                 memory.probed(&object, SETTINGS, after(second));
             }
             _ => {}
         }
     }
-    assert!((5..=7).contains(&looks), "{looks} looks in an hour");
+    assert!((5..=7).contains(&probes), "{probes} probes in an hour");
 }
 
 #[test]
@@ -253,10 +253,10 @@ fn suspension_is_reported_once_and_resuming_syncs() {
         ),
         Step::Acknowledge
     );
-    let said = ready(ConditionStatus::True, Reason::Suspended);
+    let suspended = ready(ConditionStatus::True, Reason::Suspended);
     assert_eq!(
         decide(
-            &observed(&spec, Some(&said)),
+            &observed(&spec, Some(&suspended)),
             &mut Memory::default(),
             SETTINGS,
             now()
@@ -265,8 +265,8 @@ fn suspension_is_reported_once_and_resuming_syncs() {
     );
     let resumed = SyncedSecretSpec::default();
     let mut memory = Memory::default();
-    decide(&observed(&spec, Some(&said)), &mut memory, SETTINGS, now());
-    let object = observed(&resumed, Some(&said));
+    decide(&observed(&spec, Some(&suspended)), &mut memory, SETTINGS, now());
+    let object = observed(&resumed, Some(&suspended));
     assert_eq!(
         decide(&object, &mut memory, SETTINGS, now()),
         Step::Fetch(Trigger::Retry)
@@ -411,23 +411,23 @@ fn requested_probe_runs_once_when_probes_are_disabled() {
 fn unknown_state_is_written_again_without_a_change() {
     let status = synced();
     let mut memory = Memory::default();
-    assert!(memory.trusts(Some(&status)));
-    memory.writes();
+    assert!(memory.assumes_in_sync(Some(&status)));
+    memory.begin_write();
     assert!(
-        !memory.trusts(Some(&status)),
+        !memory.assumes_in_sync(Some(&status)),
         "a write that failed may have come to pass"
     );
     let (spec, mut foreign) = (SyncedSecretSpec::default(), synced());
     memory.probed(&observed(&spec, Some(&status)), SETTINGS, now());
-    assert!(memory.trusts(Some(&status)));
+    assert!(memory.assumes_in_sync(Some(&status)));
     memory.drifted();
-    memory.writes();
+    memory.begin_write();
     assert_eq!(memory.secret_state, SecretState::Drifted);
     for condition in &mut foreign.conditions {
         condition.reason = Reason::TargetForeign.to_string();
     }
     assert!(
-        !Memory::default().trusts(Some(&foreign)),
+        !Memory::default().assumes_in_sync(Some(&foreign)),
         "an earlier process found it so"
     );
 }
@@ -549,12 +549,12 @@ fn overdue_source_is_reported_between_refreshes() {
         Step::Idle(Duration::from_secs(3600))
     );
     assert_eq!(decide(&object, &mut memory, SETTINGS, after(3600)), Step::Report);
-    let mut told = status.clone();
-    told.conditions.push(Condition {
+    let mut reported = status.clone();
+    reported.conditions.push(Condition {
         kind: ConditionType::RotationOverdue,
-        ..told.conditions[0].clone()
+        ..reported.conditions[0].clone()
     });
-    let object = observed(&spec, Some(&told));
+    let object = observed(&spec, Some(&reported));
     assert!(matches!(
         decide(&object, &mut memory, SETTINGS, after(3600)),
         Step::Idle(_)

@@ -318,7 +318,7 @@ macro_rules! effects {
             $($(#[doc = $doc])+ pub(super) async fn $method(&self, input: $input) -> $output {
                 match self.perform(Effect::$effect(input)).await {
                     EffectResult::$effect(output) => output,
-                    _ => self.mismatched().await,
+                    _ => self.reject_result().await,
                 }
             })+
         }
@@ -420,7 +420,7 @@ impl Effects {
     }
 
     /// The driver returned the result of another effect.
-    async fn mismatched<T>(&self) -> T {
+    async fn reject_result<T>(&self) -> T {
         self.exchange().mismatched = true;
         pending().await
     }
@@ -438,7 +438,7 @@ impl Effects {
         match done {
             Some(value) => value,
             // the driver did not run it
-            None => self.mismatched().await,
+            None => self.reject_result().await,
         }
     }
 

@@ -191,7 +191,7 @@ impl Run {
     }
 
     async fn revoke(&self, leases: &LeaseStatus, accessor: &str) -> Result<Option<LeaseStatus>, ErrorKind> {
-        let Some(held) = lease::held_as(leases, accessor) else {
+        let Some(held) = lease::lease_to_revoke(leases, accessor) else {
             return Ok(lease::revoked(leases, accessor));
         };
         if !self.facts.issuer().is_own(&held) {
@@ -242,7 +242,7 @@ impl Run {
     /// Removes the finalizer, so the object is deleted. Reports credentials that are left to
     /// expire.
     async fn release(&mut self) -> &'static str {
-        if let Some((paths, last)) = lease::left(self.leases()) {
+        if let Some((paths, last)) = lease::unrevoked_paths(self.leases()) {
             let note = format!(
                 "the credentials of {} could not be revoked in time and are left to expire. The last one expires at {last}",
                 paths.join(", ")

@@ -165,27 +165,27 @@ impl Memory {
     }
 
     /// Records that a write of the Secret begins.
-    pub fn writes(&mut self) {
+    pub fn begin_write(&mut self) {
         if self.secret_state == SecretState::InSync {
             self.secret_state = SecretState::Unknown;
         }
     }
 
     /// Whether the Secret is assumed to match the status, so unchanged inputs need no write.
-    pub fn trusts(&self, status: Option<&SyncedSecretStatus>) -> bool {
+    pub fn assumes_in_sync(&self, status: Option<&SyncedSecretStatus>) -> bool {
         // an earlier process may have set these reasons; its memory of the doubt is lost
-        let doubtful = [
+        let uncertain = [
             Reason::TargetForeign,
             Reason::TargetNotFound,
             Reason::MergeForbidden,
             Reason::Conflict,
             Reason::WriteFailed,
         ];
-        let said = status
+        let reported = status
             .and_then(|status| status.condition(ConditionType::Ready))
             .map(|ready| ready.reason.as_str());
         self.secret_state == SecretState::InSync
-            && !doubtful.iter().any(|reason| said == Some(reason.as_str()))
+            && !uncertain.iter().any(|reason| reported == Some(reason.as_str()))
     }
 
     /// Moves the next refresh forward because a source changes by itself earlier.

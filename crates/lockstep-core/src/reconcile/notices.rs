@@ -97,7 +97,7 @@ fn of_ready(old: Option<&SyncedSecretStatus>, new: &SyncedSecretStatus) -> Optio
     Some(Notice::of(severity, "Sync", ready))
 }
 
-fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
+fn all_leases(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
     status.into_iter().flat_map(lease::held)
 }
 
@@ -105,7 +105,7 @@ fn all(status: Option<&LeaseStatus>) -> impl Iterator<Item = &Lease> {
 fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(Severity, Reason, String)> {
     let mut events = Vec::new();
     let current = |status: Option<&LeaseStatus>| status.and_then(|status| status.current.clone());
-    let before = |accessor: &str| all(old).find(|lease| lease.accessor == accessor);
+    let before = |accessor: &str| all_leases(old).find(|lease| lease.accessor == accessor);
     if let Some(lease) = current(new)
         && current(old).is_none_or(|old| old.accessor != lease.accessor)
     {
@@ -115,7 +115,7 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
         );
         events.push((Severity::Normal, Reason::LeaseIssued, note));
     }
-    for lease in all(new) {
+    for lease in all_leases(new) {
         let Some(earlier) = before(&lease.accessor) else {
             continue;
         };
@@ -152,8 +152,8 @@ fn lease_changes(old: Option<&LeaseStatus>, new: Option<&LeaseStatus>) -> Vec<(S
             events.push((Severity::Warning, reason, note));
         }
     }
-    let gone = |lease: &&Lease| all(new).all(|other| other.accessor != lease.accessor);
-    for lease in all(old)
+    let gone = |lease: &&Lease| all_leases(new).all(|other| other.accessor != lease.accessor);
+    for lease in all_leases(old)
         .filter(gone)
         .filter(|lease| lease.revocation_message.is_none())
     {

@@ -131,7 +131,7 @@ impl<'a> Observed<'a> {
     }
 
     /// Whether the status contains what users asked for last.
-    pub(super) fn is_seen(&self) -> bool {
+    pub(super) fn is_acknowledged(&self) -> bool {
         self.status.is_some_and(|status| {
             status.observed_generation == Some(self.generation)
                 && status.handled_refresh.as_deref() == self.refresh

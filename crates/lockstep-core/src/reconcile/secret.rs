@@ -49,7 +49,7 @@ impl Run {
         revision: Revision,
     ) -> Result<TargetStatus, Failure> {
         self.check_may_write()?;
-        self.memory.writes();
+        self.memory.begin_write();
         let secret = Arc::new(secret);
         let versioned = self.facts.object.spec.target.versioned;
         let target = |identity: SecretIdentity| TargetStatus {

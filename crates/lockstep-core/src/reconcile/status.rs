@@ -88,7 +88,7 @@ impl Run {
         };
         if written == StatusWrite::Lost && describes_write {
             // the Secret may have been written, and no status describes it
-            self.memory.writes();
+            self.memory.begin_write();
         }
         self.record(Record::StatusWrite(label)).await;
         written

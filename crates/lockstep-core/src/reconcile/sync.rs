@@ -206,7 +206,7 @@ impl Run {
                 && self.facts.is_target(known)
                 && same_spec
                 && why != Trigger::Drift
-                && self.memory.trusts(self.status.as_deref())
+                && self.memory.assumes_in_sync(self.status.as_deref())
         };
         if let Some(known) = known.clone().filter(is_back) {
             return Ok(Synced::in_sync(known, pinned.sources.clone(), true));
@@ -261,7 +261,7 @@ impl Run {
         let holds = same
             && why != Trigger::Drift
             && !lease::has_uncertain_credential(self.leases())
-            && self.memory.trusts(self.status.as_deref())
+            && self.memory.assumes_in_sync(self.status.as_deref())
             && self.facts.is_target(&known);
         if !holds {
             return None;

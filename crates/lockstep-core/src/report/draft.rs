@@ -140,15 +140,15 @@ impl<'a> Draft<'a> {
             subject.rotate_now,
             self.now,
         );
-        if let (Some(said), Some(waits)) = (&mut rotation, waits) {
+        if let (Some(rotation), Some(waits)) = (&mut rotation, waits) {
             let before = self.old.rotation.as_ref();
-            said.noticed_time = before.and_then(|before| before.noticed_time);
+            rotation.noticed_time = before.and_then(|before| before.noticed_time);
             let Waiting {
                 revision,
                 waits_for,
                 next,
             } = waits;
-            *said = rotation::pending(Some(&*said), revision, waits_for, next, self.now);
+            *rotation = rotation::pending(Some(&*rotation), revision, waits_for, next, self.now);
         }
         rotation
     }
@@ -197,8 +197,8 @@ impl<'a> Draft<'a> {
     /// The sync failed.
     fn failed(&mut self, failure: &Failure) {
         self.handled();
-        let said = failure.message.trim_end_matches('.');
-        let message = bounded(format!("{said}. {}", describe_secret(self.subject)));
+        let sentence = failure.message.trim_end_matches('.');
+        let message = bounded(format!("{sentence}. {}", describe_secret(self.subject)));
         self.set(
             ConditionType::Ready,
             ConditionStatus::False,

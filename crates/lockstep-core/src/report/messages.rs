@@ -59,9 +59,9 @@ pub(super) fn describe_secret(subject: &Subject<'_>) -> String {
 /// Returns the message when all remote values are gone. It stays the same until one exists again.
 pub(super) fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
     let ready = old.condition(ConditionType::Ready);
-    let said = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
-    match said {
-        Some(said) if old.target.is_none() => said.message.clone(),
+    let reported = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
+    match reported {
+        Some(reported) if old.target.is_none() => reported.message.clone(),
         _ => {
             let removed = match &old.target {
                 Some(target) if target.merged => {

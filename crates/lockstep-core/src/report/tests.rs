@@ -105,9 +105,9 @@ fn failure_message_describes_the_kept_secret() {
 fn resolved_failure_leaves_no_trace() {
     let failure = Failure::new(Reason::InvalidSpec, "x");
     let failed = report(&subject(None), Outcome::Failed(&failure), at(20));
-    let healed = report(&subject(Some(&failed)), synced("9c41"), at(30));
-    assert_eq!(healed.conditions.len(), 1);
-    assert_eq!(healed.conditions[0].last_transition_time, at(30));
+    let resolved = report(&subject(Some(&failed)), synced("9c41"), at(30));
+    assert_eq!(resolved.conditions.len(), 1);
+    assert_eq!(resolved.conditions[0].last_transition_time, at(30));
 }
 
 #[test]

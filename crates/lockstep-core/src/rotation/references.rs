@@ -77,7 +77,7 @@ pub fn references(object: &Value, base: &str) -> Vec<Reference> {
 
 /// Whether a workload allows lockstep to change its references to a versioned target. The workload
 /// allows it with an annotation that the operator's account cannot write.
-pub fn is_let(object: &Value, base: &str) -> bool {
+pub fn allows_move(object: &Value, base: &str) -> bool {
     let annotations = object.pointer("/metadata/annotations");
     let named = annotations
         .and_then(|annotations| annotations.get(annotation::VERSIONED))
@@ -89,7 +89,7 @@ pub fn is_let(object: &Value, base: &str) -> bool {
 /// Returns the references of a template to a versioned target, and the revision that all of them
 /// name. A workload that does not allow changes has no references.
 pub(super) fn read(object: &Value, base: &str, carried: Option<&str>) -> (References, Option<String>) {
-    let all = if is_let(object, base) {
+    let all = if allows_move(object, base) {
         references(object, base)
     } else {
         Vec::new()

@@ -48,27 +48,27 @@ pub(super) fn refuse(
 }
 
 /// Returns what identifies a remote value at a version.
-fn at(source: &SourceStatus) -> (&StoreRef, &str, Option<&str>) {
+fn version_of(source: &SourceStatus) -> (&StoreRef, &str, Option<&str>) {
     (&source.store, &source.key, source.version.as_deref())
 }
 
 /// Whether both lists contain the same remote values at the same versions.
 pub(super) fn are_same(one: &[SourceStatus], other: &[SourceStatus]) -> bool {
-    let one: BTreeSet<_> = one.iter().map(at).collect();
-    one == other.iter().map(at).collect()
+    let one: BTreeSet<_> = one.iter().map(version_of).collect();
+    one == other.iter().map(version_of).collect()
 }
 
 /// Whether the sources still have the rejected values: every version that is in the failed revision
 /// but not in the one before is still current. Changes of the spec do not matter.
 pub fn is_still_refused(refused: &RefusedRevision, fingerprint: &str, sources: &[SourceStatus]) -> bool {
-    let good: BTreeSet<_> = refused.pinned.sources.iter().map(at).collect();
+    let good: BTreeSet<_> = refused.pinned.sources.iter().map(version_of).collect();
     let mut bad = refused
         .sources
         .iter()
-        .map(at)
+        .map(version_of)
         .filter(|source| !good.contains(source))
         .peekable();
-    let now: BTreeSet<_> = sources.iter().map(at).collect();
+    let now: BTreeSet<_> = sources.iter().map(version_of).collect();
     refused.fingerprint == fingerprint || bad.peek().is_some() && bad.all(|source| now.contains(&source))
 }
 

@@ -83,7 +83,7 @@ pub fn begin(
         end_time: None,
         wave: 0,
         rollback: false,
-        touched: old.map(reached).unwrap_or_default(),
+        touched: old.map(possibly_restarted).unwrap_or_default(),
         soak_end_time: None,
         verification: None,
         message: None,
@@ -98,7 +98,7 @@ pub fn begin(
         // the source went back to the earlier value: targets that were not restarted still run on
         // it
         rollout.generation = old.generation;
-        rollout.targets = again(old, &rollout.touched, &sizes(spec));
+        rollout.targets = carry_over(old, &rollout.touched, &sizes(spec));
         rollout.wave = 1;
         if rollout.targets.is_empty() {
             finish(&mut rollout, now);
@@ -134,7 +134,7 @@ pub fn begin_rollback(
         wave: 1,
         soak_end_time: None,
         verification: None,
-        targets: again(failed, &names, &sizes(spec)),
+        targets: carry_over(failed, &names, &sizes(spec)),
         touched: Vec::new(),
         previous: None,
         ..failed.clone()
@@ -173,7 +173,7 @@ fn is_any(touched: &[String]) -> bool {
 /// Returns the targets that an unfinished rollout, or one before it, may have restarted, as
 /// `Kind/name`. It includes every target of the started waves, because the operator can stop
 /// between a restart and its record.
-pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
+pub fn possibly_restarted(rollout: &RolloutStatus) -> Vec<String> {
     if rollout.phase.is_over() {
         return Vec::new();
     }
@@ -195,7 +195,7 @@ pub fn reached(rollout: &RolloutStatus) -> Vec<String> {
 
 /// Returns the named targets of a rollout as targets of another one: first those that are not
 /// ready, in one wave, then the others in waves.
-fn again(rollout: &RolloutStatus, names: &[String], sizes: &[usize]) -> Vec<TargetProgress> {
+fn carry_over(rollout: &RolloutStatus, names: &[String], sizes: &[usize]) -> Vec<TargetProgress> {
     let touched = rollout
         .targets
         .iter()

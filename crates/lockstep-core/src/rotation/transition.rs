@@ -108,7 +108,7 @@ impl<'a> Write<'a> {
                 (unfinished, _) => Transition::Replace(replaced, unfinished),
             });
         }
-        if self.starts() {
+        if self.needs_rollout() {
             return Some(Transition::Start);
         }
         let last = self.last?;
@@ -136,11 +136,11 @@ impl<'a> Write<'a> {
     }
 
     /// Whether the targets need the revision although it replaces none.
-    fn starts(&self) -> bool {
+    fn needs_rollout(&self) -> bool {
         self.has_new_reference()
             || self.is_renamed()
-            || self.returns()
-            || self.is_unsure()
+            || self.is_recreated()
+            || self.may_have_earlier_credential()
             || self.moves_references_again()
     }
 
@@ -162,7 +162,7 @@ impl<'a> Write<'a> {
     }
 
     /// Whether the Secret was deleted with its sources and is written again with other values.
-    fn returns(&self) -> bool {
+    fn is_recreated(&self) -> bool {
         self.old
             .filter(|old| old.target.is_none())
             .and_then(|old| old.history.first())
@@ -170,7 +170,7 @@ impl<'a> Write<'a> {
     }
 
     /// Whether an earlier process may have written a credential that pods started with.
-    fn is_unsure(&self) -> bool {
+    fn may_have_earlier_credential(&self) -> bool {
         self.old
             .is_some_and(|old| old.target.is_none() && lease::may_have_written(old.lease.as_ref()))
     }
@@ -211,7 +211,7 @@ impl<'a> Write<'a> {
         let good = good.unwrap_or_else(|| previous(replaced.target, replaced.sources));
         let mut begun = if target.versioned {
             // a target that was not restarted may refer to no revision yet
-            let touched = unfinished.map(rollout::reached).unwrap_or_default();
+            let touched = unfinished.map(rollout::possibly_restarted).unwrap_or_default();
             let good = Some(good).filter(|good| good.revision != target.revision);
             RolloutStatus {
                 touched,

@@ -116,7 +116,7 @@ pub(super) fn judge(rollout: &mut RolloutStatus, verify: &Verify, cx: &RolloutIn
     let Some(check) = &mut rollout.verification else {
         return Judgement::Waits;
     };
-    let nothing_learnt = unknown(verify);
+    let nothing_learnt = unknown_result(verify);
     let (state, message) = match cx.check {
         Check::Unknown if check.state != VerificationState::Running => return Judgement::Stops,
         Check::Unknown if !is_late(check, verify, cx) => return Judgement::Waits,
@@ -158,7 +158,7 @@ fn is_late(check: &VerificationStatus, verify: &Verify, cx: &RolloutInput<'_>) -
     cx.now >= later(check.start_time, verify.timeout())
 }
 
-fn unknown(verify: &Verify) -> String {
+fn unknown_result(verify: &Verify) -> String {
     let timeout = lockstep_api::Duration::from(verify.timeout());
     format!(
         "the result is still unknown after timeout {timeout}: the API server does not respond. The rollout continues when it does"
@@ -167,7 +167,7 @@ fn unknown(verify: &Verify) -> String {
 
 /// Returns the result of an attempt whose Job was deleted early. The Job is not created again,
 /// because its effects are unknown.
-pub fn cleared(attempt: &Attempt<'_>) -> Check {
+pub fn deleted_job_result(attempt: &Attempt<'_>) -> Check {
     Check::Blocked(format!(
         "Job/{} was deleted before its result was known. To retry, set the annotation {} to a new value, or change the value at the source",
         job_name(attempt),
@@ -300,11 +300,11 @@ pub fn job(attempt: &Attempt<'_>, verify: &Verify, cron_job: &Value) -> Result<V
 /// Reads the result of an attempt from its Job.
 pub fn read_job(attempt: &Attempt<'_>, job: &Value) -> Check {
     let name = job_name(attempt);
-    let said = job
+    let recorded = job
         .pointer("/metadata/annotations")
         .and_then(|annotations| annotations.get(annotation::VERIFIES))
         .and_then(Value::as_str);
-    if said != Some(subject(attempt).as_str()) {
+    if recorded != Some(subject(attempt).as_str()) {
         return Check::Blocked(format!(
             "Job/{name} exists, but lockstep did not create it. The rollout continues when it is deleted"
         ));

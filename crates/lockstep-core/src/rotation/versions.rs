@@ -130,7 +130,7 @@ pub fn beyond_history_limit(status: &SyncedSecretStatus, spec: &SecretTarget) ->
 
 /// Whether every target is observed to need only the Secret of this revision.
 pub fn are_all_on(seen: &BTreeMap<Target, Observation>, revision: &str) -> bool {
-    seen.values().all(|sight| match sight {
+    seen.values().all(|observation| match observation {
         Observation::Missing => true,
         Observation::There(workload) => {
             let older = workload

@@ -410,7 +410,7 @@ impl World {
     fn check_leases_are_recorded(&self) {
         let leases = self.cluster.status().lease.unwrap_or_default();
         for accessor in self.cluster.store.leases() {
-            let recorded = lease::held_as(&leases, accessor);
+            let recorded = lease::lease_to_revoke(&leases, accessor);
             assert!(recorded.is_some(), "{accessor} is lost: {leases:#?}");
         }
     }

@@ -650,7 +650,7 @@ fn status_records_the_created_job_until_a_retry() {
         rollout: &running,
         verification: running.verification.as_ref().unwrap(),
     };
-    let cleared = verify::cleared(&attempt);
+    let cleared = verify::deleted_job_result(&attempt);
     let (held, _) = look_and_check(&running, &by_job, &new, &cleared, 12);
     let message = held.message.as_ref().unwrap();
     assert!(

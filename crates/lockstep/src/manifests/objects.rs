@@ -155,7 +155,7 @@ impl Objects {
         {
             return;
         }
-        let ours = format!("{}/{}", lockstep_api::GROUP, lockstep_api::VERSION);
+        let own_version = format!("{}/{}", lockstep_api::GROUP, lockstep_api::VERSION);
         match (api_version.as_str(), kind.as_str()) {
             ("v1", "List") => match value.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => {
@@ -166,12 +166,12 @@ impl Objects {
                 _ => self.problem(position, Some("List"), "items: must be a list"),
             },
             ("v1", "Namespace" | "Secret") => self.builtin(&value, &kind, position),
-            (version, "SyncedSecret" | "SecretStore" | "ClusterSecretStore") if version == ours => {
+            (version, "SyncedSecret" | "SecretStore" | "ClusterSecretStore") if version == own_version => {
                 self.custom(value, &kind, position);
             }
             (version, _) if version.split('/').next() == Some(lockstep_api::GROUP) => {
                 let message = format!(
-                    "{} \"{}\" is not supported. Use SyncedSecret, SecretStore or ClusterSecretStore of {ours}",
+                    "{} \"{}\" is not supported. Use SyncedSecret, SecretStore or ClusterSecretStore of {own_version}",
                     shown(version),
                     shown(&kind)
                 );

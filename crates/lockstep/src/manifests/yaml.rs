@@ -213,10 +213,10 @@ fn parse(text: &str, first_line: usize, budget: &Budget) -> Result<Value, String
 }
 
 fn explain(error: &serde_yaml_ng::Error) -> &'static str {
-    let theirs = error.to_string();
+    let message = error.to_string();
     MEANINGS
         .iter()
-        .find(|(part, _)| theirs.contains(part))
+        .find(|(part, _)| message.contains(part))
         .map_or("not YAML", |(_, meaning)| meaning)
 }
 

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::manifests::{Objects, Placed, Problem};
 
-/// Serializes lengths instead of values. Lengths are masked too if the value is sealed or a template
-/// can set it. The keys made by templates become one entry.
+/// Serializes lengths instead of values. Lengths are masked too if the value is sealed or a
+/// template can set it. The keys made by templates become one entry.
 struct Masked<'a>(&'a Made, Option<&'a Template>);
 
 impl Serialize for Masked<'_> {

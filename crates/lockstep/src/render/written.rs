@@ -9,7 +9,8 @@ use lockstep_core::assemble::DesiredSecret;
 /// Start of a template action.
 const ACTION: &str = "{{";
 
-/// Stands for a text that a template made. A template chooses its length, so the length is not shown.
+/// Represents a text that a template made. The template decides its length, so the length is not
+/// shown.
 pub(super) const MASK: &str = "●●●●●●●●";
 
 /// Stands for all keys of a map that templates make. Templates choose their number, so it is shown

@@ -121,13 +121,13 @@ struct Found {
 fn owned_by(metadata: &Value) -> Option<String> {
     let by_annotation = metadata["annotations"][annotation::OWNER].as_str();
     let references = metadata["ownerReferences"].as_array().into_iter().flatten();
-    let mut ours = references.filter(|reference| {
+    let mut own = references.filter(|reference| {
         let group = reference["apiVersion"]
             .as_str()
             .and_then(|version| version.split_once('/'));
         group.is_some_and(|(group, _)| group == GROUP)
     });
-    let by_reference = || ours.next()?["name"].as_str();
+    let by_reference = || own.next()?["name"].as_str();
     by_annotation.or_else(by_reference).map(str::to_owned)
 }
 

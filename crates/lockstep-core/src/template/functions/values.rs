@@ -112,7 +112,7 @@ pub(super) fn parse_integer(text: &str) -> Option<i64> {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "cutting off the fraction is what is asked for; out of range saturates"
+    reason = "the fraction is dropped on purpose, and values out of range saturate"
 )]
 pub(super) fn truncated(number: f64) -> i64 {
     number as i64

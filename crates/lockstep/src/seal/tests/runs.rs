@@ -77,14 +77,14 @@ fn arguments(folder: &Path, more: &[&str]) -> SealArguments {
 
 fn seal_with(folder: &Path, more: &[&str], kms: &Kms) -> Report {
     let report = run(&arguments(folder, more), &Registry::default().with(kms.clone())).unwrap();
-    let said = [
+    let output = [
         report.lines(),
         report.json().unwrap(),
         report.summary(),
         report.notes.concat(),
         format!("{report:?}"),
     ];
-    assert!(!said.concat().contains("CANARY"), "{said:?}");
+    assert!(!output.concat().contains("CANARY"), "{output:?}");
     report
 }
 
@@ -248,10 +248,10 @@ fn vault_login_token_is_the_last_resort() {
     ];
     let vault = Kms::new("vault");
     let report = seal_with(folder.path(), &more, &vault);
-    let said = faults(&report).concat();
+    let output = faults(&report).concat();
     assert!(
-        said.contains("no Vault token. Run vault login, or set VAULT_TOKEN"),
-        "{said}"
+        output.contains("no Vault token. Run vault login, or set VAULT_TOKEN"),
+        "{output}"
     );
     assert_eq!(fs::read_to_string(folder.path().join("b.yaml")).unwrap(), text);
 
@@ -324,14 +324,15 @@ fn file_with_an_error_is_unchanged_and_others_are_sealed() {
         fs::write(folder.path().join("huge.pem"), vec![b'x'; (1 << 20) + 1]).unwrap();
         let kms = Kms::new("aws");
         let report = seal_with(folder.path(), &[], &kms);
-        let said = faults(&report);
+        let output = faults(&report);
         assert!(
-            said.iter()
+            output
+                .iter()
                 .any(|fault| fault.contains(wanted) && fault.contains("b.yaml:")),
-            "{wanted}: {said:#?}"
+            "{wanted}: {output:#?}"
         );
-        assert!(!said.concat().contains("CANARY"), "{said:?}");
-        assert_eq!((report.sealed.len(), kms.calls()), (2, 2), "{said:#?}");
+        assert!(!output.concat().contains("CANARY"), "{output:?}");
+        assert_eq!((report.sealed.len(), kms.calls()), (2, 2), "{output:#?}");
         let now = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(now("b.yaml"), bad);
         assert!(
@@ -446,25 +447,25 @@ fn untrusted_endpoint_gets_no_credentials_and_no_plaintext() {
         (faults(&report).join("\n"), asked)
     };
     for more in [&[][..], &["--dry-run"]] {
-        let (said, asked) = run_with(more);
-        assert_eq!(asked, [0, 0], "{said}");
+        let (output, asked) = run_with(more);
+        assert_eq!(asked, [0, 0], "{output}");
         for wanted in [
             "SecretStore/kms: spec.provider.aws.kms.endpoint: host \"kms.evil.example.org\" does not belong to AWS KMS",
             "add --trust-endpoint kms.evil.example.org",
             "spec.provider.vault.server: host \"vault.vault.svc:8200\"",
         ] {
-            assert!(said.contains(wanted), "{wanted}: {said}");
+            assert!(output.contains(wanted), "{wanted}: {output}");
         }
-        assert!(!said.contains("CANARY"), "{said}");
+        assert!(!output.contains("CANARY"), "{output}");
     }
     assert_eq!(fs::read_to_string(folder.path().join("a.yaml")).unwrap(), text);
-    let (said, asked) = run_with(&[
+    let (output, asked) = run_with(&[
         "--trust-endpoint",
         "kms.evil.example.org",
         "--vault-address",
         "https://127.0.0.1:8200",
     ]);
-    assert_eq!((said.as_str(), asked), ("", [1, 1]));
+    assert_eq!((output.as_str(), asked), ("", [1, 1]));
 }
 
 #[test]
@@ -481,8 +482,11 @@ fn vault_address_is_trusted_for_vault_only() {
         let stores = STORES.replace("keyId: alias/shop", &named);
         fs::write(folder.path().join("stores.yaml"), stores).unwrap();
         let aws = Kms::new("aws");
-        let said = faults(&seal_with(folder.path(), &address, &aws)).concat();
-        assert!(said.contains("spec.provider.aws.kms.endpoint: host"), "{said}");
+        let output = faults(&seal_with(folder.path(), &address, &aws)).concat();
+        assert!(
+            output.contains("spec.provider.aws.kms.endpoint: host"),
+            "{output}"
+        );
         assert!(aws.configs.lock().unwrap().is_empty(), "{endpoint}");
     }
 }
@@ -502,10 +506,10 @@ fn plaintext_file_must_be_in_the_manifest_folder() {
         fs::write(folder.join("a.yaml"), &text).unwrap();
         let kms = Kms::new("aws");
         let report = seal_with(&folder, &[], &kms);
-        let said = faults(&report).concat();
+        let output = faults(&report).concat();
         assert!(
-            said.contains("plaintextFile must be in the manifest's folder"),
-            "{said}"
+            output.contains("plaintextFile must be in the manifest's folder"),
+            "{output}"
         );
         assert_eq!(
             (kms.calls(), fs::read_to_string(folder.join("a.yaml")).unwrap()),
@@ -551,8 +555,8 @@ fn plaintext_file_must_not_be_hidden() {
         "folder/config",
         ".link",
     ] {
-        let (said, calls, is_unchanged) = seal(path);
-        assert!(said.contains("must not start with a dot"), "{path}: {said}");
+        let (output, calls, is_unchanged) = seal(path);
+        assert!(output.contains("must not start with a dot"), "{path}: {output}");
         assert_eq!((calls, is_unchanged), (0, true), "{path}");
     }
     for path in ["visible.d/tls.key", "./visible.d/../visible.d/tls.key"] {
@@ -593,10 +597,10 @@ fn duplicate_store_input_is_read_once_and_errors_are_shown() {
         STORES.replace("keyId: alias/shop", "keyId: alias/shop, x: y"),
     )
     .unwrap();
-    let said = faults(&seal_with(folder.path(), &[], &kms)).concat();
+    let output = faults(&seal_with(folder.path(), &[], &kms)).concat();
     assert!(
-        said.contains("SecretStore/kms cannot be used: ") && said.contains("kms.x: unknown field"),
-        "{said}"
+        output.contains("SecretStore/kms cannot be used: ") && output.contains("kms.x: unknown field"),
+        "{output}"
     );
 }
 

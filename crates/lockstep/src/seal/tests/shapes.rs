@@ -253,8 +253,8 @@ fn unsealable_value_is_rejected_with_its_line() {
                 .any(|fault| fault.contains(wanted) && fault.starts_with(&format!("manifest.yaml:{line}: "))),
             "{text}\n{faults:#?}"
         );
-        let said = format!("{faults:?}{:?}{:?}{source:?}", scan.plaintexts, scan.entries);
-        assert!(!said.contains("CANARY"), "{said}");
+        let output = format!("{faults:?}{:?}{:?}{source:?}", scan.plaintexts, scan.entries);
+        assert!(!output.contains("CANARY"), "{output}");
     }
 }
 
