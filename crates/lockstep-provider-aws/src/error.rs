@@ -7,7 +7,7 @@ use std::{error::Error, time::Duration};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lockstep_http::{BodyError, HttpError, NOT_CONNECTED_HINT, connection_failure};
-use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
+use lockstep_provider::{CallError, ErrorKind, Operation, ProviderError, RemoteRef};
 
 use crate::client::LONGEST_BODY;
 
@@ -225,30 +225,6 @@ impl Failed {
         }
     }
 
-    /// Whether new credentials of the same identity may help.
-    pub(crate) fn is_of_credentials(&self) -> bool {
-        self.why() == Some(Why::Credentials)
-    }
-
-    /// Whether the error does not mean that the store is failing: an item is missing or not
-    /// granted. In a request for several items, it can be about one of them.
-    pub(crate) fn is_an_answer(&self) -> bool {
-        matches!(
-            self.why(),
-            Some(
-                Why::Missing
-                    | Why::NoKey
-                    | Why::NoQueue
-                    | Why::Deleted
-                    | Why::Denied
-                    | Why::KeyDenied
-                    | Why::WrongCiphertext
-                    | Why::KeyUnusable
-                    | Why::Invalid
-            )
-        )
-    }
-
     /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
@@ -401,6 +377,35 @@ impl Failed {
                 .with_hint(advice),
             None => self.error(&purpose),
         }
+    }
+}
+
+impl From<ProviderError> for Failed {
+    fn from(error: ProviderError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl CallError for Failed {
+    fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(
+                Why::Missing
+                    | Why::NoKey
+                    | Why::NoQueue
+                    | Why::Deleted
+                    | Why::Denied
+                    | Why::KeyDenied
+                    | Why::WrongCiphertext
+                    | Why::KeyUnusable
+                    | Why::Invalid
+            )
+        )
     }
 }
 

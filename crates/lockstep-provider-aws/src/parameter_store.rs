@@ -10,8 +10,8 @@ use aws_sdk_ssm::{
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    CONCURRENT_CALLS, Context, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, CallError as _, Context, FindQuery, KeyFilter, Listing, Operation, Paging, Part,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 use crate::{

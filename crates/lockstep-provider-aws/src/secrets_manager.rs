@@ -15,8 +15,8 @@ use aws_smithy_types::{Blob, DateTime};
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    CONCURRENT_CALLS, Context, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice, Operation, Paging,
-    Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, CallError as _, Context, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice,
+    Operation, Paging, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use tokio::time::Instant;
 

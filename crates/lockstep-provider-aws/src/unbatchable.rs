@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lockstep_provider::CallError as _;
 use tokio::time::Instant;
 
 use crate::error::Failed;

@@ -6,7 +6,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use google_cloud_gax::error::Error;
 use lockstep_http::NOT_CONNECTED_HINT;
-use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use lockstep_provider::{CallError, ErrorKind, Operation, ProviderError};
 
 use crate::{answer::Answer, refusal};
 
@@ -108,27 +108,6 @@ impl Failed {
         }
     }
 
-    /// Whether a new login of the same identity may help.
-    pub(crate) fn is_of_credentials(&self) -> bool {
-        self.why() == Some(Why::Credentials)
-    }
-
-    /// Whether the error does not mean that the store is failing: something is missing or not
-    /// granted.
-    pub(crate) fn is_an_answer(&self) -> bool {
-        matches!(
-            self.why(),
-            Some(
-                Why::Missing
-                    | Why::Denied
-                    | Why::Disabled
-                    | Why::Destroyed
-                    | Why::Precondition
-                    | Why::Invalid
-            )
-        )
-    }
-
     /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
@@ -211,6 +190,32 @@ impl Failed {
                 .with_hint(advice),
             None => self.error(&purpose),
         }
+    }
+}
+
+impl From<ProviderError> for Failed {
+    fn from(error: ProviderError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl CallError for Failed {
+    fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(
+                Why::Missing
+                    | Why::Denied
+                    | Why::Disabled
+                    | Why::Destroyed
+                    | Why::Precondition
+                    | Why::Invalid
+            )
+        )
     }
 }
 

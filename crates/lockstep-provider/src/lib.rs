@@ -38,7 +38,7 @@ pub use lockstep_core::{
         RemoteSecret, Scope, SecretValue, Verbatim,
     },
 };
-pub use login::{Authenticator, Grant, Login, Session};
+pub use login::{Authenticator, CallError, Grant, Login, Session};
 pub use match_time::MatchTime;
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;

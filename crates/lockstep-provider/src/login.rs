@@ -35,6 +35,9 @@ const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between a failed renewal and the next attempt.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long a store counts as working after a successful request.
+const WORKS_FOR: Duration = Duration::from_secs(300);
+
 /// Minimum lifetime of a login. With a shorter one, every request would log in again.
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
 
@@ -70,6 +73,16 @@ pub trait Authenticator: fmt::Display + Send + Sync {
     }
 }
 
+/// The error of a request that is sent with a login. A failed login becomes one.
+pub trait CallError: From<ProviderError> {
+    /// Whether a new credential of the same identity may help.
+    fn is_of_credentials(&self) -> bool;
+
+    /// Whether the error does not mean that the store is failing: something is missing or not
+    /// granted. In a request for several items, it can be about one of them.
+    fn is_an_answer(&self) -> bool;
+}
+
 /// The state that the lock on logging in protects.
 #[derive(Default)]
 struct Refresh {
@@ -86,6 +99,9 @@ pub struct Login<A: Authenticator> {
     refresh: Mutex<Refresh>,
     /// Logins and renewals that have ended, successful or not.
     attempts: AtomicU64,
+    /// Time of the last successful [`Login::call`]. `None` if one failed since because of the
+    /// service or the credentials.
+    worked: StdMutex<Option<Instant>>,
 }
 
 impl<A: Authenticator> fmt::Debug for Login<A> {
@@ -102,6 +118,7 @@ impl<A: Authenticator> Login<A> {
             current: StdMutex::default(),
             refresh: Mutex::default(),
             attempts: AtomicU64::new(0),
+            worked: StdMutex::default(),
         }
     }
 
@@ -169,27 +186,49 @@ impl<A: Authenticator> Login<A> {
         }
     }
 
+    /// Sends a request of the store as [`Login::send`] does, and records whether the store works.
+    ///
+    /// # Errors
+    /// As [`Login::send`].
+    pub async fn call<T, E, F>(&self, request: impl Fn(A::Credential) -> F) -> Result<T, E>
+    where
+        A::Credential: Clone,
+        E: CallError,
+        F: Future<Output = Result<T, E>>,
+    {
+        let outcome = self.send(request).await;
+        let works = match &outcome {
+            Ok(_) => Some(Instant::now()),
+            Err(error) if error.is_an_answer() => return outcome,
+            Err(_) => None,
+        };
+        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
+        outcome
+    }
+
+    /// Returns whether a [`Login::call`] succeeded recently and none has failed since.
+    pub fn works(&self) -> bool {
+        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        worked.is_some_and(|at| at.elapsed() < WORKS_FOR)
+    }
+
     /// Sends a request with a credential, and once more with a new one if the service rejects it.
     ///
     /// # Errors
-    /// The error of the request, or the error of a login as `login_failed` returns it.
-    pub async fn call<T, E, F>(
-        &self,
-        request: impl Fn(A::Credential) -> F,
-        is_rejected: impl Fn(&E) -> bool,
-        login_failed: impl Fn(ProviderError) -> E,
-    ) -> Result<T, E>
+    /// The error of the request or of a login.
+    pub async fn send<T, E, F>(&self, request: impl Fn(A::Credential) -> F) -> Result<T, E>
     where
         A::Credential: Clone,
+        E: CallError,
         F: Future<Output = Result<T, E>>,
     {
-        let session = self.session().await.map_err(&login_failed)?;
+        let session = self.session().await?;
         let outcome = request(session.credential.clone()).await;
-        if !outcome.as_ref().is_err_and(is_rejected) {
+        if !outcome.as_ref().is_err_and(E::is_of_credentials) {
             return outcome;
         }
-        let fresh = self.replace(session.generation()).await;
-        request(fresh.map_err(login_failed)?.credential.clone()).await
+        let fresh = self.replace(session.generation()).await?;
+        request(fresh.credential.clone()).await
     }
 
     fn current(&self) -> Option<Arc<Session<A::Credential>>> {
