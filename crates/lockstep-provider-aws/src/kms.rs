@@ -12,6 +12,7 @@ use crate::{
     client::Http,
     config::{Config, KmsKey},
     error::{Failed, Purpose, Why},
+    locate::is_arn,
     sdk::common,
 };
 
@@ -126,8 +127,7 @@ impl Kms {
 /// compared: the service returns the key that the alias points to, and looking that up needs
 /// another permission.
 fn is_key(configured: &str, used: &str) -> bool {
-    let is_alias = configured.starts_with("alias/")
-        || (configured.starts_with("arn:") && configured.contains(":alias/"));
+    let is_alias = configured.starts_with("alias/") || (is_arn(configured) && configured.contains(":alias/"));
     let id = used.rsplit_once(":key/").map(|(_, id)| id);
     is_alias || used == configured || id == Some(configured)
 }

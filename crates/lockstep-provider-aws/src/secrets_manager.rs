@@ -25,9 +25,9 @@ use crate::{
     client::Http,
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
-    locate::{AwsLocator, check_version},
+    locate::{AwsLocator, check_version, is_arn},
     sdk::common,
-    unbatchable::Unbatchable,
+    unbatchable::{self, Batched, Outcomes, Unbatchable},
     value::{NARROW, created, tags_as_value},
 };
 
@@ -99,12 +99,7 @@ impl SecretsManager {
         reference.part == Part::Value
             && reference.version.is_none()
             && !self.denied()
-            && !self.id(reference).is_ok_and(|id| self.is_single(&id))
-    }
-
-    /// Whether an id is read alone because a batch with it was rejected.
-    fn is_single(&self, id: &str) -> bool {
-        self.unbatchable.contains(id)
+            && !self.id(reference).is_ok_and(|id| self.unbatchable.contains(&id))
     }
 
     /// Returns a notice if batches are denied. It stays until one succeeds, even when the next try
@@ -121,11 +116,6 @@ impl SecretsManager {
 
     fn known(&self) -> Batches {
         *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether batches are denied and the next try is not yet due.
-    fn denied(&self) -> bool {
-        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
     }
 
     fn learned(&self, batches: Batches) {
@@ -149,16 +139,14 @@ impl SecretsManager {
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let ids: Vec<Result<String, ProviderError>> =
             refs.iter().map(|reference| self.id(reference)).collect();
-        // The ids whose current version is wanted, each once.
-        let mut current: Vec<String> = refs
+        // The ids whose current version is wanted.
+        let current = refs
             .iter()
             .zip(&ids)
             .filter(|(reference, _)| reference.version.is_none())
             .filter_map(|(_, id)| id.as_ref().ok().cloned())
             .collect();
-        current.sort_unstable();
-        current.dedup();
-        let values = &self.read(current).await;
+        let values = &unbatchable::read(self, current).await;
         let reads: Vec<_> = refs
             .iter()
             .zip(ids)
@@ -174,44 +162,6 @@ impl SecretsManager {
             })
             .collect();
         stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
-    }
-
-    /// Reads current values of ids, each once.
-    async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
-        let (unbatchable, together): (Vec<String>, Vec<String>) =
-            ids.into_iter().partition(|id| self.is_single(id));
-        let mut values = HashMap::new();
-        let in_batches = together.len() > 1 && !self.denied();
-        if in_batches {
-            // Another account's secret is read by its ARN and can have the name of an own one, so no
-            // call asks for names and ARNs.
-            let (arns, names): (Vec<String>, Vec<String>) =
-                together.iter().cloned().partition(|id| is_arn(id));
-            let pages = names.chunks(BATCH).chain(arns.chunks(BATCH));
-            let pages: Vec<_> = pages.map(|page| self.read_batch(page)).collect();
-            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
-            values.extend(pages.into_iter().flatten());
-        }
-        // Ids that the batch did not answer are read alone.
-        let untold: Vec<String> = together
-            .into_iter()
-            .filter(|id| !values.contains_key(id))
-            .collect();
-        let single: Vec<_> = untold
-            .iter()
-            .chain(&unbatchable)
-            .map(|id| async move { (id.clone(), self.read_one(id, None).await) })
-            .collect();
-        let single: Vec<_> = stream::iter(single).buffered(CONCURRENT_CALLS).collect().await;
-        values.extend(single);
-        let failed = |id: &String| values.get(id).and_then(|outcome| outcome.as_ref().err());
-        if in_batches && !self.denied() {
-            self.unbatchable
-                .learn(untold.iter().map(|id| (id.as_str(), failed(id))));
-        }
-        self.unbatchable
-            .renew(unbatchable.iter().map(|id| (id.as_str(), failed(id))));
-        values
     }
 
     /// Reads tags: one result per reference, in order.
@@ -251,79 +201,6 @@ impl SecretsManager {
             .iter()
             .filter_map(|tag| Some((tag.key()?, tag.value()?)));
         Ok(tags_as_value(&tags.collect()))
-    }
-
-    /// Reads ids with one call. The result lacks the ids that the response omits or answers twice:
-    /// they are read alone.
-    async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
-        let mut told = Told::default();
-        let mut kept = 0;
-        let mut after: Option<String> = None;
-        // One page per id is already unusual; more pages would be an endless response.
-        for _ in 0..=ids.len() {
-            let answer = self
-                .caller
-                .call(|key| {
-                    self.client
-                        .batch_get_secret_value()
-                        .set_secret_id_list(Some(ids.to_vec()))
-                        .set_next_token(after.clone())
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
-                })
-                .await;
-            let mut answer = match answer {
-                Ok(answer) => answer,
-                Err(failed) => {
-                    if failed.why() == Some(Why::Denied) {
-                        self.batch_denied();
-                    } else if !failed.is_an_answer() {
-                        told.rest(ids, &failed);
-                    }
-                    return told.outcomes();
-                }
-            };
-            self.learned(Batches::Granted);
-            for value in answer.secret_values.take().unwrap_or_default() {
-                let Some(id) = asked(ids, value.name.as_deref(), value.arn.as_deref()) else {
-                    continue;
-                };
-                let is_current = Wanted::CURRENT.is_met(
-                    value.version_id.as_deref(),
-                    value.version_stages.as_deref().unwrap_or_default(),
-                );
-                let secret = secret(
-                    value.secret_string,
-                    value.secret_binary,
-                    value.version_id,
-                    value.created_date.as_ref(),
-                );
-                let outcome = match secret {
-                    Some(secret) if is_current => fits(secret),
-                    Some(_) => Err(Failed::Mismatch),
-                    None => continue,
-                };
-                kept += outcome.as_ref().map_or(0, length);
-                told.add(id, value.arn, outcome);
-                if kept > MOST_IN_BATCH {
-                    told.rest(ids, &Failed::garbage());
-                    return told.outcomes();
-                }
-            }
-            for error in answer.errors() {
-                if let Some(id) = ids.iter().find(|id| Some(id.as_str()) == error.secret_id()) {
-                    let failed = Failed::of_part(error.error_code(), error.message());
-                    told.add(id, None, Err(failed));
-                }
-            }
-            let next = answer.next_token.take();
-            after = next.filter(|token| (1..=MAX_TOKEN_BYTES).contains(&token.len()));
-            if after.is_none() {
-                break;
-            }
-        }
-        told.outcomes()
     }
 
     async fn read_one(&self, id: &str, version: Option<&str>) -> Result<RemoteSecret, Failed> {
@@ -495,6 +372,95 @@ impl SecretsManager {
     }
 }
 
+impl Batched for SecretsManager {
+    const BATCH: usize = BATCH;
+
+    fn unbatchable(&self) -> &Unbatchable {
+        &self.unbatchable
+    }
+
+    /// Whether batches are denied and the next try is not yet due.
+    fn denied(&self) -> bool {
+        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
+    }
+
+    /// The result lacks the ids that the response omits or answers twice.
+    async fn read_batch(&self, ids: &[String]) -> Outcomes {
+        let mut told = Told::default();
+        let mut kept = 0;
+        let mut after: Option<String> = None;
+        // One page per id is already unusual; more pages would be an endless response.
+        for _ in 0..=ids.len() {
+            let answer = self
+                .caller
+                .call(|key| {
+                    self.client
+                        .batch_get_secret_value()
+                        .set_secret_id_list(Some(ids.to_vec()))
+                        .set_next_token(after.clone())
+                        .customize()
+                        .config_override(Builder::new().credentials_provider(key))
+                        .send()
+                })
+                .await;
+            let mut answer = match answer {
+                Ok(answer) => answer,
+                Err(failed) => {
+                    if failed.why() == Some(Why::Denied) {
+                        self.batch_denied();
+                    } else if !failed.is_an_answer() {
+                        told.rest(ids, &failed);
+                    }
+                    return told.outcomes();
+                }
+            };
+            self.learned(Batches::Granted);
+            for value in answer.secret_values.take().unwrap_or_default() {
+                let Some(id) = asked(ids, value.name.as_deref(), value.arn.as_deref()) else {
+                    continue;
+                };
+                let is_current = Wanted::CURRENT.is_met(
+                    value.version_id.as_deref(),
+                    value.version_stages.as_deref().unwrap_or_default(),
+                );
+                let secret = secret(
+                    value.secret_string,
+                    value.secret_binary,
+                    value.version_id,
+                    value.created_date.as_ref(),
+                );
+                let outcome = match secret {
+                    Some(secret) if is_current => fits(secret),
+                    Some(_) => Err(Failed::Mismatch),
+                    None => continue,
+                };
+                kept += outcome.as_ref().map_or(0, length);
+                told.add(id, value.arn, outcome);
+                if kept > MOST_IN_BATCH {
+                    told.rest(ids, &Failed::garbage());
+                    return told.outcomes();
+                }
+            }
+            for error in answer.errors() {
+                if let Some(id) = ids.iter().find(|id| Some(id.as_str()) == error.secret_id()) {
+                    let failed = Failed::of_part(error.error_code(), error.message());
+                    told.add(id, None, Err(failed));
+                }
+            }
+            let next = answer.next_token.take();
+            after = next.filter(|token| (1..=MAX_TOKEN_BYTES).contains(&token.len()));
+            if after.is_none() {
+                break;
+            }
+        }
+        told.outcomes()
+    }
+
+    async fn read_alone(&self, id: &str) -> Result<RemoteSecret, Failed> {
+        self.read_one(id, None).await
+    }
+}
+
 fn filter_by(name: FilterNameStringType, value: &str) -> Filter {
     Filter::builder().key(name).values(value).build()
 }
@@ -566,7 +532,7 @@ impl Told {
         }
     }
 
-    fn outcomes(self) -> HashMap<String, Result<RemoteSecret, Failed>> {
+    fn outcomes(self) -> Outcomes {
         self.0
             .into_iter()
             .filter_map(|(id, mut outcomes)| {
@@ -591,11 +557,6 @@ fn asked<'a>(ids: &'a [String], name: Option<&str>, arn: Option<&str>) -> Option
 fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> bool {
     let answered = if is_arn(id) { arn } else { name };
     answered == Some(id)
-}
-
-/// Whether it is an ARN: no name contains a colon.
-fn is_arn(id: &str) -> bool {
-    id.starts_with("arn:")
 }
 
 /// Converts a value of the service, text or bytes.
