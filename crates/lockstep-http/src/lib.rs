@@ -23,7 +23,7 @@ use lockstep_provider::room::{self, Share};
 
 pub use body::Body;
 pub use endpoint::{Connect, EndpointError, check, resolve};
-pub use error::{HttpError, NOT_CONNECTED_HINT, connection_failure, reason};
+pub use error::{HttpError, ServiceHints, connection_failure, reason};
 pub use json::{JsonCounter, JsonLimits, TooComplex};
 pub use meter::{BodyError, BodyLimits, BodyMeter};
 pub use reqwest;

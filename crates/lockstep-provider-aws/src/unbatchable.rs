@@ -171,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn throttled_or_broken_call_shows_no_cause() {
         for failed in [
-            Failed::Timeout,
+            Failed::BrokenOff,
             Failed::of_part(Some("ThrottlingException"), None),
         ] {
             let unbatchable = Unbatchable::default();
