@@ -5,7 +5,9 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use aws_sdk_kms::{Client, types::EncryptionAlgorithmSpec};
 use aws_smithy_types::Blob;
-use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+use lockstep_provider::{
+    Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue, undecryptable,
+};
 
 use crate::{
     auth::Caller,
@@ -111,15 +113,7 @@ impl Kms {
     }
 
     fn undecryptable(&self) -> ProviderError {
-        ProviderError::new(
-            ErrorKind::Undecryptable,
-            Operation::Decrypt,
-            format!(
-                "KMS key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
-                self.key.id
-            ),
-        )
-        .with_hint("Seal the value again, with the key of this store")
+        undecryptable(&format!("KMS key \"{}\"", self.key.id))
     }
 }
 

@@ -45,6 +45,7 @@ pub use metrics::FetchMetrics;
 pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};
 pub use parts::Parts;
 pub use provider::{
-    Backlog, CONCURRENT_CALLS, Capability, Context, Encryptor, Leases, NoLeases, Notice, Provider, no_kms,
+    Backlog, CONCURRENT_CALLS, Capability, Changed, Context, Encryptor, Leases, NoLeases, Notice, Provider,
+    no_key, no_kms, undecryptable,
 };
 pub use timeout::DEFAULT_TIMEOUT;

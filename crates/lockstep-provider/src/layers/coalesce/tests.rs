@@ -2,14 +2,14 @@ use crate::testing::at;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use futures::{future::join, join, stream::BoxStream};
+use futures::{future::join, join};
 use proptest::prelude::*;
 use tokio::{sync::Notify, time::sleep};
 
 use super::*;
 use crate::{
-    Binding, Capability, Ciphertext, ErrorKind, EventSource, FindQuery, MemoryBackend, NoLeases, Notice,
-    Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Binding, Capability, Ciphertext, ErrorKind, FindQuery, MemoryBackend, NoLeases, Operation, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
     call::Direct,
     layers::{one, testing::measured},
     no_kms,
@@ -433,17 +433,7 @@ impl Provider for Held {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for Held {}
@@ -525,17 +515,7 @@ impl Provider for Broken {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for Broken {}
