@@ -38,7 +38,6 @@ const FAILURE_STANDS: Duration = Duration::from_secs(1);
 pub struct Clients {
     registry: Registry,
     metrics: FetchMetrics,
-    options: StackOptions,
     cache: Cache<Identity, Arc<dyn Provider>>,
     state: Arc<Mutex<State>>,
     watched: Watched,
@@ -74,18 +73,10 @@ impl Clients {
         Self {
             registry,
             metrics,
-            options: StackOptions::default(),
             cache,
             state: Arc::default(),
             watched: Watched::default(),
         }
-    }
-
-    /// Sets the options of the layers around each client.
-    #[must_use]
-    pub fn with_options(mut self, options: StackOptions) -> Self {
-        self.options = options;
-        self
     }
 
     /// Returns the client of a store identity, and builds it if there is none. Concurrent callers
@@ -114,7 +105,7 @@ impl Clients {
                 Ok(provider) => {
                     let watch = self.watched.add(key, provider.as_ref());
                     let counted = Counted::new(self.metrics.clients().clone());
-                    let client = Layered::new(provider, config, &self.metrics, self.options);
+                    let client = Layered::new(provider, config, &self.metrics, StackOptions::default());
                     Ok(Arc::new(client.keeping((counted, watch))) as Arc<dyn Provider>)
                 }
                 Err(error) => {

@@ -135,23 +135,6 @@ impl MemoryBackend {
         self.write().entries.remove(key);
     }
 
-    /// Deletes one version of a key. The others stay.
-    pub fn delete_version(&self, key: &str, version: &str) {
-        let index = version
-            .parse::<usize>()
-            .ok()
-            .and_then(|number| number.checked_sub(1));
-        if let Some(slot) = self
-            .write()
-            .entries
-            .get_mut(key)
-            .zip(index)
-            .and_then(|(entry, i)| entry.versions.get_mut(i))
-        {
-            *slot = None;
-        }
-    }
-
     /// Sets whether reading a key is denied.
     pub fn set_denied(&self, key: &str, denied: bool) {
         self.write().entries.entry(key.to_owned()).or_default().denied = denied;

@@ -84,11 +84,6 @@ impl Gcp {
         Ok(file)
     }
 
-    /// Adds a service account without a key, for impersonation.
-    pub fn add_service_account(&self, email: &str) {
-        lock(&self.world).accounts.entry(email.to_owned()).or_default();
-    }
-
     /// Deletes the key of a service account, so that its signatures are rejected.
     pub fn delete_service_account_key(&self, email: &str) {
         if let Some(account) = lock(&self.world).accounts.get_mut(email) {
