@@ -22,8 +22,8 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, api::PostParams, config::KubeConfigOptions, config::Kubeconfig};
 
-pub use self::builder::ControlPlaneBuilder;
 use self::servers::Servers;
+pub use self::{builder::ControlPlaneBuilder, kubeconfig::service_account_token};
 use crate::{certificates::Identity, http, process::Process, progress::human, scratch::Scratch};
 
 /// How long the control plane may take to become ready on a busy machine.
@@ -141,12 +141,6 @@ impl ControlPlane {
     pub async fn start_api_server(&self) -> Result<()> {
         *lock(&self.api_server) = Some(self.servers.api_server(self.folder.path()).spawn()?);
         self.wait_until_ready().await
-    }
-
-    /// Stops the controller manager: namespaces stop terminating, and owned objects are not
-    /// collected.
-    pub fn stop_controller_manager(&self) {
-        drop(lock(&self.controller_manager).take());
     }
 
     /// Starts the controller manager. It begins its work about two seconds later.
