@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use lockstep_provider::{
     CONCURRENT_CALLS, CallError as _, Context, FindQuery, KeyFilter, Listing, MAX_TOKEN_BYTES, Notice,
     Operation, Paging, Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -115,14 +116,11 @@ impl SecretsManager {
     }
 
     fn known(&self) -> Batches {
-        *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.batches.lock()
     }
 
     fn learned(&self, batches: Batches) {
-        let before = std::mem::replace(
-            &mut *self.batches.lock().unwrap_or_else(PoisonError::into_inner),
-            batches,
-        );
+        let before = std::mem::replace(&mut *self.batches.lock(), batches);
         if matches!(batches, Batches::Denied(_)) && !matches!(before, Batches::Denied(_)) {
             tracing::warn!(
                 "{BATCH_ACTION} is not granted {}: values are read one by one",

@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use lockstep_provider::{CONCURRENT_CALLS, CallError as _, RemoteSecret};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{error::Failed, locate::is_arn};
@@ -81,13 +81,9 @@ pub(crate) async fn read<S: Batched>(service: &S, ids: BTreeSet<String>) -> Outc
 pub(crate) struct Unbatchable(Mutex<HashMap<String, Instant>>);
 
 impl Unbatchable {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether this id is unbatchable.
     pub(crate) fn contains(&self, id: &str) -> bool {
-        let until = self.lock().get(id).copied();
+        let until = self.0.lock().get(id).copied();
         until.is_some_and(|until| until > Instant::now())
     }
 
@@ -110,7 +106,7 @@ impl Unbatchable {
 
     fn remember<'a>(&self, outcomes: impl Iterator<Item = Outcome<'a>>) {
         let now = Instant::now();
-        let mut unbatchable = self.lock();
+        let mut unbatchable = self.0.lock();
         unbatchable.retain(|_, until| *until > now);
         for (id, _) in outcomes {
             if unbatchable.len() < MOST || unbatchable.contains_key(id) {

@@ -1,10 +1,6 @@
 //! Implements the provider interface for a store's configuration.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use lockstep_api::{GcpProvider, StoreProvider};
@@ -15,6 +11,7 @@ use lockstep_provider::{
     Locator, Login, NoLeases, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef,
     RemoteSecret, SecretValue, StoreConfig, no_key,
 };
+use parking_lot::Mutex;
 
 use crate::{
     auth::Caller,
@@ -116,7 +113,7 @@ impl GcpFactory {
 
 impl GcpFactory {
     fn http(&self, connect: Connect) -> Result<Http, ProviderError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         if let Some(http) = clients.get(&connect) {
             return Ok(http.clone());
         }

@@ -14,13 +14,14 @@ mod session;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex as StdMutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex as SyncMutex;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, timeout},
@@ -95,13 +96,13 @@ struct Refresh {
 /// The one login of a store identity.
 pub struct Login<A: Authenticator> {
     authenticator: A,
-    current: StdMutex<Option<Arc<Session<A::Credential>>>>,
+    current: SyncMutex<Option<Arc<Session<A::Credential>>>>,
     refresh: Mutex<Refresh>,
     /// Logins and renewals that have ended, successful or not.
     attempts: AtomicU64,
     /// Time of the last successful [`Login::call`]. `None` if one failed since because of the
     /// service or the credentials.
-    worked: StdMutex<Option<Instant>>,
+    worked: SyncMutex<Option<Instant>>,
 }
 
 impl<A: Authenticator> fmt::Debug for Login<A> {
@@ -115,10 +116,10 @@ impl<A: Authenticator> Login<A> {
     pub fn new(authenticator: A) -> Self {
         Self {
             authenticator,
-            current: StdMutex::default(),
+            current: SyncMutex::default(),
             refresh: Mutex::default(),
             attempts: AtomicU64::new(0),
-            worked: StdMutex::default(),
+            worked: SyncMutex::default(),
         }
     }
 
@@ -202,13 +203,13 @@ impl<A: Authenticator> Login<A> {
             Err(error) if error.is_an_answer() => return outcome,
             Err(_) => None,
         };
-        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
+        *self.worked.lock() = works;
         outcome
     }
 
     /// Returns whether a [`Login::call`] succeeded recently and none has failed since.
     pub fn works(&self) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        let worked = *self.worked.lock();
         worked.is_some_and(|at| at.elapsed() < WORKS_FOR)
     }
 
@@ -232,10 +233,7 @@ impl<A: Authenticator> Login<A> {
     }
 
     fn current(&self) -> Option<Arc<Session<A::Credential>>> {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.current.lock().clone()
     }
 
     /// Makes a grant the current session. `asked` is when it was requested.
@@ -248,7 +246,7 @@ impl<A: Authenticator> Login<A> {
         let generation = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         let renewal_age = |lifetime| self.authenticator.renewal_age(lifetime);
         let session = Arc::new(Session::new(credential, generation, lifetime, asked, renewal_age));
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
+        *self.current.lock() = Some(Arc::clone(&session));
         *refresh = Refresh::default();
         session
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,7 @@ use lockstep_testkit::{
     operator,
     progress::Step,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 
@@ -143,12 +144,7 @@ async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Durati
     let mut took = Vec::new();
     for (name, began) in sent {
         loop {
-            let at = seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&name)
-                .copied()
-                .filter(|at| *at >= began);
+            let at = seen.lock().get(&name).copied().filter(|at| *at >= began);
             if let Some(at) = at {
                 took.push(at - began);
                 break;
@@ -170,9 +166,7 @@ async fn watch(client: Client, seen: Seen) {
     while let Some(secret) = changes.next().await {
         let Ok(secret) = secret else { continue };
         let name = secret.metadata.name.unwrap_or_default();
-        seen.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, Instant::now());
+        seen.lock().insert(name, Instant::now());
     }
 }
 
