@@ -15,7 +15,7 @@ use crate::{
     config::{Config, KmsKey},
     error::{Failed, Purpose, Why},
     locate::is_arn,
-    sdk::common,
+    sdk::{common, send},
 };
 
 /// Maximum length of a value that a symmetric key encrypts, in bytes.
@@ -61,8 +61,7 @@ impl Kms {
                     .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
                     .set_encryption_context(Some(context.clone()))
                     .ciphertext_blob(Blob::new(ciphertext.bytes.as_slice()));
-                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
-                async move { request.customize().config_override(config).send().await }
+                send!(aws_sdk_kms, request, key)
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
@@ -167,8 +166,7 @@ impl Encryptor for KmsEncryptor {
                     .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
                     .set_encryption_context(Some(context.clone()))
                     .plaintext(Blob::new(value.expose()));
-                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
-                async move { request.customize().config_override(config).send().await }
+                send!(aws_sdk_kms, request, key)
             })
             .await;
         let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use aws_sdk_ssm::{
     Client,
-    config::Builder,
     types::{Parameter, ParameterMetadata, ParameterStringFilter, ResourceTypeForTagging},
 };
 use futures::{StreamExt as _, stream};
@@ -20,7 +19,7 @@ use crate::{
     config::Config,
     error::{Failed, Purpose, invalid_key},
     locate::{AwsLocator, check_version, is_arn},
-    sdk::common,
+    sdk::{common, send},
     unbatchable::{self, Batched, Outcomes, Unbatchable},
     value::{NARROW, created, tags_as_value},
 };
@@ -98,13 +97,12 @@ impl ParameterStore {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .list_tags_for_resource()
                     .resource_type(ResourceTypeForTagging::Parameter)
-                    .resource_id(&name)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .resource_id(&name);
+                send!(aws_sdk_ssm, request, key)
             })
             .await;
         let answer = answer.map_err(|failed| {
@@ -154,16 +152,15 @@ impl ParameterStore {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .get_parameters_by_path()
                         .path(folder)
                         .recursive(true)
                         .with_decryption(false)
                         .max_results(PAGE_BY_PATH)
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_ssm, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
@@ -209,14 +206,13 @@ impl ParameterStore {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .describe_parameters()
                         .set_parameter_filters(Some(filters.clone()))
                         .max_results(PAGE_BY_TAGS)
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_ssm, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
@@ -312,13 +308,12 @@ impl Batched for ParameterStore {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .get_parameters()
                     .set_names(Some(names.to_vec()))
-                    .with_decryption(true)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .with_decryption(true);
+                send!(aws_sdk_ssm, request, key)
             })
             .await;
         let mut answer = match answer {

@@ -8,7 +8,6 @@ use std::{
 
 use aws_sdk_secretsmanager::{
     Client,
-    config::Builder,
     types::{Filter, FilterNameStringType, SecretListEntry},
 };
 use aws_smithy_types::{Blob, DateTime};
@@ -27,7 +26,7 @@ use crate::{
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
     locate::{AwsLocator, check_version, is_arn},
-    sdk::common,
+    sdk::{common, send},
     unbatchable::{self, Batched, Outcomes, Unbatchable},
     value::{NARROW, created, tags_as_value},
 };
@@ -173,12 +172,8 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
-                    .describe_secret()
-                    .secret_id(&id)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                let request = self.client.describe_secret().secret_id(&id);
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await;
         // A secret that is marked for deletion can be described, but its value cannot be read.
@@ -210,14 +205,13 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .get_secret_value()
                     .secret_id(id)
                     .set_version_id(uuid.map(str::to_owned))
-                    .set_version_stage(stage.map(str::to_owned))
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .set_version_stage(stage.map(str::to_owned));
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await?;
         let is_asked = is_answer_to(id, answer.name.as_deref(), answer.arn.as_deref());
@@ -278,14 +272,13 @@ impl SecretsManager {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .list_secrets()
                         .max_results(PAGE)
                         .set_filters((!filters.is_empty()).then(|| filters.clone()))
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_secretsmanager, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
@@ -332,12 +325,8 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
-                    .batch_get_secret_value()
-                    .secret_id_list(NOBODY)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                let request = self.client.batch_get_secret_value().secret_id_list(NOBODY);
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await;
         match answer {
@@ -392,13 +381,12 @@ impl Batched for SecretsManager {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .batch_get_secret_value()
                         .set_secret_id_list(Some(ids.to_vec()))
-                        .set_next_token(after.clone())
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(after.clone());
+                    send!(aws_sdk_secretsmanager, request, key)
                 })
                 .await;
             let mut answer = match answer {
