@@ -41,11 +41,12 @@ use axum::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::net::TcpListener;
 
 pub use self::kms::KeyState;
 use self::signature::{Authorization, Signed};
 pub(crate) use self::{kms::KmsKey, parameter_store::Parameter, secrets_manager::Secret};
+use crate::http;
 
 /// The account of all resources.
 pub const ACCOUNT: &str = "123456789012";
@@ -154,16 +155,10 @@ struct World {
 pub struct Aws {
     address: SocketAddr,
     world: Shared,
-    task: AbortHandle,
+    _server: http::Serving,
 }
 
 type Shared = Arc<Mutex<World>>;
-
-impl Drop for Aws {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Aws {
     /// Starts a stand-in with one access key, which may do everything.
@@ -180,14 +175,10 @@ impl Aws {
         };
         world.lock().keys.insert(ACCESS_KEY_ID.to_owned(), key);
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
-        let task = tokio::spawn(async move {
-            // An error also fails the test's requests, so it need not be reported here.
-            let _ = axum::serve(listener, router).await;
-        });
         Ok(Self {
             address,
             world,
-            task: task.abort_handle(),
+            _server: http::serve(listener, router),
         })
     }
 

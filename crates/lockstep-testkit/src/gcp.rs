@@ -74,7 +74,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::net::TcpListener;
 
 use self::{
     access::Rights,
@@ -91,6 +91,7 @@ pub use self::{
     secrets::VersionState,
     tokens::{gke_principal, principal},
 };
+use crate::http;
 
 /// The project of all resources.
 pub const PROJECT: &str = "lockstep-test";
@@ -193,16 +194,10 @@ struct World {
 pub struct Gcp {
     address: SocketAddr,
     world: Shared,
-    task: AbortHandle,
+    _server: http::Serving,
 }
 
 type Shared = Arc<Mutex<World>>;
-
-impl Drop for Gcp {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Gcp {
     /// Starts a stand-in with [`SERVICE_ACCOUNT`] and [`NODE`], which may do everything.
@@ -229,14 +224,10 @@ impl Gcp {
                 .insert(account.to_owned(), Account::default());
         }
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
-        let task = tokio::spawn(async move {
-            // An error also fails the test's requests, so it need not be reported here.
-            let _ = axum::serve(listener, router).await;
-        });
         Ok(Self {
             address,
             world,
-            task: task.abort_handle(),
+            _server: http::serve(listener, router),
         })
     }
 

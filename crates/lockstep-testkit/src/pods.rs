@@ -12,7 +12,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How often it checks the pods.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -24,13 +24,7 @@ type Broken = BTreeMap<String, Option<(String, String)>>;
 #[derive(Debug)]
 pub struct Pods {
     broken: Arc<Mutex<Broken>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Pods {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Pods {
@@ -47,7 +41,10 @@ impl Pods {
                 tokio::time::sleep(PERIOD).await;
             }
         });
-        Self { broken, task }
+        Self {
+            broken,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Breaks pods with this value of the label `app`: new ones do not become ready, and those of
