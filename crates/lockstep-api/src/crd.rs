@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::RangeInclusive,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock},
 };
 
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube_cel::{CompiledSchema, Validator, compile_schema};
 use kube_core::CustomResourceExt;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{ClusterSecretStore, SecretStore, SyncedSecret};
@@ -75,7 +76,7 @@ struct Rules {
 /// checking many objects.
 fn rules_of(name: &str, crd: fn() -> CustomResourceDefinition) -> Arc<Rules> {
     static KNOWN: LazyLock<Mutex<BTreeMap<String, Arc<Rules>>>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = KNOWN.lock();
     if let Some(rules) = known.get(name) {
         return Arc::clone(rules);
     }

@@ -1,11 +1,9 @@
 //! Serves `/livez`, `/readyz` and `/metrics`.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use parking_lot::Mutex;
 
 /// Tracks what the operator needs before it is ready, and notes that do not affect readiness.
 #[derive(Debug, Clone, Default)]
@@ -20,22 +18,22 @@ struct Lines {
 impl Readiness {
     /// Marks a requirement as missing, with the reason.
     pub fn missing(&self, what: &'static str, why: impl Into<String>) {
-        self.lines().parts.insert(what, Some(why.into()));
+        self.0.lock().parts.insert(what, Some(why.into()));
     }
 
     /// Marks a requirement as met.
     pub fn there(&self, what: &'static str) {
-        self.lines().parts.insert(what, None);
+        self.0.lock().parts.insert(what, None);
     }
 
     /// Adds a line about something that the operator can work without.
     pub fn note(&self, what: impl Into<String>, state: Result<(), String>) {
-        self.lines().notes.insert(what.into(), state);
+        self.0.lock().notes.insert(what.into(), state);
     }
 
     /// Returns whether every requirement is met, and a line for each of them.
     pub fn report(&self) -> (bool, String) {
-        let state = self.lines();
+        let state = self.0.lock();
         let parts = state.parts.iter().map(|(what, missing)| match missing {
             None => format!("[+] {what}: ok\n"),
             Some(why) => format!("[-] {what}: {why}\n"),
@@ -46,10 +44,6 @@ impl Readiness {
         });
         let lines = parts.chain(notes).collect();
         (state.parts.values().all(Option::is_none), lines)
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

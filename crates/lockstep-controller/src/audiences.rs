@@ -9,10 +9,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -20,6 +17,7 @@ use futures::future::join_all;
 use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, api::PostParams, client::Body};
+use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::kube::tokens;
@@ -126,7 +124,7 @@ impl Audiences {
             return Err(Unusable::Reserved);
         }
         let verdict = {
-            let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+            let all = self.verdicts.read();
             all.get(audience).copied()
         };
         if verdict.is_some_and(|verdict| verdict.is_err_and(|why| !why.is_transient())) {
@@ -143,7 +141,7 @@ impl Audiences {
 
     /// Returns every allowed audience with its test result.
     pub fn verdicts(&self) -> Vec<(String, Verdict)> {
-        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.verdicts.read();
         all.iter()
             .map(|(audience, verdict)| (audience.clone(), *verdict))
             .collect()
@@ -151,7 +149,7 @@ impl Audiences {
 
     /// Whether the test of every audience has a final result, so that a retry is not useful.
     pub fn are_decided(&self) -> bool {
-        let all = self.verdicts.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.verdicts.read();
         !all.values()
             .any(|verdict| verdict.is_err_and(|why| why.is_transient() || why == Unusable::Forbidden))
     }
@@ -172,7 +170,7 @@ impl Audiences {
             (audience, old, verdict)
         });
         let tried = join_all(tries).await;
-        let mut all = self.verdicts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.verdicts.write();
         let mut changed = Vec::new();
         for (audience, old, verdict) in tried {
             all.insert(audience.clone(), verdict);

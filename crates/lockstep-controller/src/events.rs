@@ -8,13 +8,14 @@ pub(crate) mod listen;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
 use jiff::Timestamp;
 use lockstep_core::events::{Capacity, PendingMessages, VersionHint};
 use lockstep_provider::StoreKey;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -57,10 +58,6 @@ struct Listener {
     done: Arc<Notify>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Events {
     /// Creates the state without listeners. `scopes` is the number of lists to wait for: one for
     /// each namespace, or one for all.
@@ -89,7 +86,7 @@ impl Events {
         wanted: impl FnOnce() -> BTreeMap<StoreKey, String>,
         begin: impl Fn(StoreKey, CancellationToken, Arc<Notify>),
     ) {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         let wanted = wanted();
         let mut ended = Vec::new();
         running.retain(|store, listener| {
@@ -103,7 +100,7 @@ impl Events {
         for store in &ended {
             // Its receipts may belong to another queue. Its unacknowledged messages are delivered
             // again.
-            lock(&self.pending).forget(store);
+            self.pending.lock().forget(store);
             self.clear_failures(store);
         }
         for (store, revision) in wanted {
@@ -125,16 +122,16 @@ impl Events {
 
     /// Stops the listener of a deleted store and drops its pending messages.
     pub fn forget(&self, store: &StoreKey) {
-        if let Some(listener) = lock(&self.running).remove(store) {
+        if let Some(listener) = self.running.lock().remove(store) {
             listener.token.cancel();
         }
-        lock(&self.pending).forget(store);
+        self.pending.lock().forget(store);
         self.clear_failures(store);
     }
 
     /// Returns what currently fails for a store's events, as a sentence to append to another one.
     pub fn failure(&self, store: &StoreKey) -> Option<String> {
-        let failures = lock(&self.failures);
+        let failures = self.failures.lock();
         let all: Vec<&str> = [Activity::Listening, Activity::Acknowledging]
             .into_iter()
             .filter_map(|activity| failures.get(&(store.clone(), activity)))
@@ -145,7 +142,7 @@ impl Events {
 
     /// Sets or clears the failure of an activity. Returns whether that changed it.
     fn set_failure(&self, store: &StoreKey, activity: Activity, failure: Option<&str>) -> bool {
-        let mut failures = lock(&self.failures);
+        let mut failures = self.failures.lock();
         let key = (store.clone(), activity);
         let before = match failure {
             Some(failure) => failures.insert(key, failure.to_owned()),
@@ -163,22 +160,22 @@ impl Events {
 
     /// Whether a pending message concerns the object.
     pub fn concerns(&self, object: &ObjectKey) -> bool {
-        lock(&self.pending).concerns(object)
+        self.pending.lock().concerns(object)
     }
 
     /// Records that these objects were woken.
     fn wake(&self, objects: &BTreeSet<ObjectKey>) {
-        lock(&self.pending).wake(objects, Instant::now());
+        self.pending.lock().wake(objects, Instant::now());
     }
 
     /// Returns when the object was last woken, or `None` if it settled since.
     pub fn woken_at(&self, object: &ObjectKey) -> Option<Instant> {
-        lock(&self.pending).woken_at(object)
+        self.pending.lock().woken_at(object)
     }
 
     /// Records that a sync of the object starts.
     pub fn begin(&self, object: &ObjectKey) {
-        lock(&self.pending).begin(object);
+        self.pending.lock().begin(object);
     }
 
     /// See [`PendingMessages::version_hints`].
@@ -188,18 +185,18 @@ impl Events {
         now: Timestamp,
         is_read: impl Fn(&StoreKey, &str) -> bool,
     ) -> Vec<(u64, StoreKey, Arc<VersionHint>)> {
-        lock(&self.pending).version_hints(object, now, is_read)
+        self.pending.lock().version_hints(object, now, is_read)
     }
 
     /// Records that the version in a message is wrong.
     pub fn refute(&self, message: u64) {
-        lock(&self.pending).refute(message);
+        self.pending.lock().refute(message);
     }
 
     /// Records that a sync of the object ended, and whether its result is durable.
     pub fn end(&self, object: &ObjectKey, settled: bool) {
         let stores = {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             pending.end(object, settled);
             pending.stores_with_receipts()
         };
@@ -209,7 +206,7 @@ impl Events {
     /// Drops the object from all messages.
     pub fn settle(&self, object: &ObjectKey) {
         let stores = {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             pending.settle(object);
             pending.stores_with_receipts()
         };
@@ -220,7 +217,7 @@ impl Events {
         if stores.is_empty() {
             return;
         }
-        let running = lock(&self.running);
+        let running = self.running.lock();
         for listener in stores.iter().filter_map(|store| running.get(store)) {
             listener.done.notify_one();
         }
@@ -247,21 +244,21 @@ mod tests {
         let begun = Mutex::new(Vec::new());
         events.follow_wanted(
             || {
-                assert!(events.running.try_lock().is_err(), "asked for without the lock");
+                assert!(events.running.try_lock().is_none(), "asked for without the lock");
                 let wanted = wanted.iter();
                 wanted
                     .map(|(name, revision)| (store(name), (*revision).to_owned()))
                     .collect()
             },
-            |store, token, _| lock(&begun).push((store, token)),
+            |store, token, _| begun.lock().push((store, token)),
         );
-        begun.into_inner().unwrap()
+        begun.into_inner()
     }
 
     #[tokio::test]
     async fn messages_of_all_stores_of_a_tenant_share_one_bound() {
         let events = Events::new(Tasks::new(CancellationToken::new()), 1);
-        let mut pending = lock(&events.pending);
+        let mut pending = events.pending.lock();
         let bank = StoreKey {
             namespace: Some("bank".into()),
             ..store("a")
@@ -299,6 +296,6 @@ mod tests {
         assert!(first[0].1.is_cancelled() && !first[1].1.is_cancelled() && !second[0].1.is_cancelled());
         assert!(follow(&events, &[]).is_empty());
         assert!(first[1].1.is_cancelled() && second[0].1.is_cancelled());
-        assert!(lock(&events.running).is_empty());
+        assert!(events.running.lock().is_empty());
     }
 }

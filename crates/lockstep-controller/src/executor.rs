@@ -7,7 +7,7 @@ mod sources;
 use std::{
     collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,6 +25,7 @@ use lockstep_core::{
     spec,
 };
 use lockstep_provider::{Backlog, Context, Provider, ProviderError, StoreKey};
+use parking_lot::Mutex;
 use tracing::Instrument;
 
 use crate::{
@@ -104,7 +105,7 @@ impl Stores for Executor {
     async fn provider(&self, store: &StoreRef) -> Result<Arc<dyn Provider>, ProviderError> {
         let key = self.store_key(store);
         let is_authorized = |index: &Index| {
-            let authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+            let authorization = self.authorization.lock();
             index.is_authorized(&authorization, &self.key.namespace, &key)
         };
         self.shared.provider_if(&key, is_authorized).await

@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// A fixed number of slots, shared fairly between namespaces.
@@ -74,15 +75,11 @@ impl FairSlots {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a slot. Namespaces take turns; within a namespace, waiters are served in order of
     /// arrival.
     pub async fn acquire(&self, namespace: &str) -> FairSlot {
         let waiting = {
-            let mut queue = self.lock();
+            let mut queue = self.0.lock();
             if queue.has_share(namespace) {
                 queue.take(namespace);
                 return FairSlot(Some((self.clone(), namespace.to_owned())));
@@ -123,10 +120,10 @@ impl FairSlots {
 
     /// Returns a slot and hands out all free slots.
     fn release(&self, namespace: &str) {
-        self.lock().release(namespace);
+        self.0.lock().release(namespace);
         loop {
             let (next, to) = {
-                let mut queue = self.lock();
+                let mut queue = self.0.lock();
                 let Some((next, to)) = queue.next() else { return };
                 queue.take(&next);
                 (next, to)
@@ -134,7 +131,7 @@ impl FairSlots {
             if let Err(mut slot) = to.send(FairSlot(Some((self.clone(), next.clone())))) {
                 // The waiter is gone.
                 slot.0 = None;
-                self.lock().release(&next);
+                self.0.lock().release(&next);
             }
         }
     }
@@ -201,7 +198,7 @@ mod tests {
         drop(gone);
         drop(first);
         assert!(poll!(&mut next).is_ready());
-        assert_eq!(slots.lock().free, 1, "it was dropped at once");
+        assert_eq!(slots.0.lock().free, 1, "it was dropped at once");
     }
 
     #[tokio::test]

@@ -1,10 +1,6 @@
 //! Executes a plan: all its reads, searches and decryptions.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
@@ -15,6 +11,7 @@ use lockstep_core::{
     remote::{RemoteRef, SecretValue},
 };
 use lockstep_provider::{Context, ErrorKind, Operation, Provider, ProviderError, RemoteSecret};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fair::{FairSlot, FairSlots};
@@ -90,22 +87,18 @@ impl Meter {
         }
     }
 
-    fn bytes(&self) -> MutexGuard<'_, usize> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Resets the count for another read of the same SyncedSecret, which keeps its slot.
     fn begin(&self) {
-        *self.bytes() = 0;
+        *self.bytes.lock() = 0;
     }
 
     /// Whether the values need a slot.
     pub fn is_large(&self) -> bool {
-        *self.bytes() > SMALL
+        *self.bytes.lock() > SMALL
     }
 
     fn add(&self, more: usize, has_slot: bool) -> Fit {
-        let mut bytes = self.bytes();
+        let mut bytes = self.bytes.lock();
         let all = bytes.saturating_add(more);
         if all > MAX_SOURCE_BYTES {
             return Fit::TooLarge;

@@ -4,11 +4,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use lockstep_core::schedule::BatchKey;
+use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -125,15 +126,11 @@ impl Slots {
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a slot in order of arrival. A waiter that is dropped loses its position, and its
     /// slot goes to the next one.
     pub async fn acquire(&self, priority: Priority) -> Permit {
         let waiting = {
-            let mut queue = self.lock();
+            let mut queue = self.0.lock();
             if queue.free > 0 {
                 queue.free -= 1;
                 queue.taken += 1;
@@ -150,7 +147,7 @@ impl Slots {
     pub async fn acquire_batched(&self, priority: Priority, batch_key: BatchKey) -> Permit {
         let began = Instant::now();
         let (mut waiting, has_free_slot) = {
-            let mut queue = self.lock();
+            let mut queue = self.0.lock();
             queue.last = Some(began);
             let waiting = queue.line(priority).enqueue(Some(batch_key));
             (waiting, queue.free > 0)
@@ -170,7 +167,7 @@ impl Slots {
         let mut until = began + GATHER;
         while until > Instant::now() {
             sleep_until(until).await;
-            let last = self.lock().last.unwrap_or(began);
+            let last = self.0.lock().last.unwrap_or(began);
             until = (last + GATHER).min(began + GATHER_MAX);
         }
     }
@@ -179,7 +176,7 @@ impl Slots {
     fn serve_waiters(&self) {
         loop {
             let next = {
-                let mut queue = self.lock();
+                let mut queue = self.0.lock();
                 if queue.free == 0 {
                     return;
                 }
@@ -196,17 +193,17 @@ impl Slots {
 
     /// Returns the number of waiters.
     pub fn waiting(&self) -> usize {
-        self.lock().waiting()
+        self.0.lock().waiting()
     }
 
     /// Whether there are waiters because every slot is taken.
     pub fn is_full(&self) -> bool {
-        let queue = self.lock();
+        let queue = self.0.lock();
         queue.free == 0 && queue.waiting() > 0
     }
 
     fn is_idle(&self) -> bool {
-        let queue = self.lock();
+        let queue = self.0.lock();
         queue.taken == 0 && queue.waiting() == 0
     }
 
@@ -225,7 +222,7 @@ impl Slots {
     fn release(&self) {
         loop {
             let next = {
-                let mut queue = self.lock();
+                let mut queue = self.0.lock();
                 let next = queue.pop();
                 if next.is_none() {
                     queue.free += 1;
@@ -268,7 +265,7 @@ impl<K: Hash + Eq> Lanes<K> {
 
     /// Returns the lane with this name, and removes unused lanes.
     pub fn lane(&self, key: K) -> Slots {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.lanes.lock();
         if lanes.len() >= 64 && !lanes.contains_key(&key) {
             lanes.retain(|_, slots| !slots.is_idle());
         }
@@ -277,12 +274,7 @@ impl<K: Hash + Eq> Lanes<K> {
 
     /// Returns the number of waiters in all lanes.
     pub fn waiting(&self) -> usize {
-        self.lanes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(Slots::waiting)
-            .sum()
+        self.lanes.lock().values().map(Slots::waiting).sum()
     }
 }
 
@@ -301,7 +293,7 @@ mod tests {
             let (slots, order) = (slots.clone(), order.clone());
             async move {
                 let _permit = slots.acquire(priority).await;
-                order.lock().unwrap().push(name);
+                order.lock().push(name);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -315,7 +307,7 @@ mod tests {
             },
         );
         all.await;
-        assert_eq!(*order.lock().unwrap(), ["high-1", "low-1", "low-2"]);
+        assert_eq!(*order.lock(), ["high-1", "low-1", "low-2"]);
     }
 
     #[tokio::test]
@@ -362,7 +354,7 @@ mod tests {
             let (slots, order) = (slots.clone(), order.clone());
             async move {
                 let _permit = slots.acquire_batched(Priority::High, BatchKey::of_key(key)).await;
-                order.lock().unwrap().push(key);
+                order.lock().push(key);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -373,10 +365,10 @@ mod tests {
             "{:?}",
             began.elapsed()
         );
-        order.lock().unwrap().clear();
+        order.lock().clear();
         let burst = ["a", "b", "c", "d"].repeat(5);
         futures::future::join_all(burst.into_iter().map(enter)).await;
-        let mut order = order.lock().unwrap().clone();
+        let mut order = order.lock().clone();
         assert_eq!(order.len(), 20);
         order.dedup();
         assert!(order.len() <= 5, "{order:?}");

@@ -1,9 +1,6 @@
 //! The in-memory state of each SyncedSecret. All of it may be lost at any time.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use lockstep_api::{
@@ -15,6 +12,7 @@ use lockstep_core::{
     reconcile::{Marks, Memory},
     rotation,
 };
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::index::ObjectKey;
@@ -110,13 +108,9 @@ impl RolloutSample {
 pub struct Objects(Mutex<HashMap<ObjectKey, Tracked>>);
 
 impl Objects {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Tracked>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Reads or changes the state of an object. A new uid is a new object.
     pub fn with<T>(&self, key: &ObjectKey, uid: &str, change: impl FnOnce(&mut Tracked) -> T) -> T {
-        let mut objects = self.lock();
+        let mut objects = self.0.lock();
         let tracked = objects.entry(key.clone()).or_default();
         if tracked.uid != uid {
             *tracked = Tracked {
@@ -129,7 +123,7 @@ impl Objects {
 
     /// Marks objects that have a changed dependency.
     pub fn mark_dirty<'a>(&self, keys: impl IntoIterator<Item = &'a ObjectKey>) {
-        let mut objects = self.lock();
+        let mut objects = self.0.lock();
         for key in keys {
             if let Some(tracked) = objects.get_mut(key) {
                 tracked.marks.dirty = true;
@@ -151,7 +145,7 @@ impl Objects {
 
     /// Makes a probe of the object's Secret due now.
     pub fn request_probe(&self, key: &ObjectKey, now: &Timestamp) {
-        if let Some(tracked) = self.lock().get_mut(key) {
+        if let Some(tracked) = self.0.lock().get_mut(key) {
             tracked.marks.probe_at = Some(*now);
         }
     }
@@ -159,19 +153,20 @@ impl Objects {
     /// Records that the watch delivered this version of an object. An older written status is no
     /// longer needed.
     pub fn observe(&self, key: &ObjectKey, object: &SyncedSecret) {
-        if let Some(tracked) = self.lock().get_mut(key) {
+        if let Some(tracked) = self.0.lock().get_mut(key) {
             tracked.observe(object);
         }
     }
 
     /// Removes an object and its metrics.
     pub fn remove(&self, key: &ObjectKey) {
-        self.lock().remove(key);
+        self.0.lock().remove(key);
     }
 
     /// Returns the metrics of all objects, sorted by name.
     pub fn samples(&self) -> Vec<(ObjectKey, Sample)> {
         let mut samples: Vec<_> = self
+            .0
             .lock()
             .iter()
             .map(|(key, tracked)| (key.clone(), tracked.sample()))

@@ -7,7 +7,7 @@ mod proof;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, RwLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use lockstep_core::{
     time::{Clock, SteadyClock, SystemClock},
 };
 use lockstep_provider::{Clients, FetchMetrics, Registry};
+use parking_lot::RwLock;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 

@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures::Stream;
+use parking_lot::Mutex;
 
 /// A set of keys that is also a stream of them. The number of existing keys is its bound.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl<K: Ord> Default for WakeQueue<K> {
 impl<K: Ord> WakeQueue<K> {
     /// Adds keys to the queue.
     pub fn wake(&self, keys: impl IntoIterator<Item = K>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let before = state.pending.len();
         state.pending.extend(keys);
         if state.pending.len() > before
@@ -52,7 +53,7 @@ impl<K: Ord> Stream for WakeQueue<K> {
     type Item = K;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<K>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if let Some(key) = state.pending.pop_first() {
             return Poll::Ready(Some(key));
         }

@@ -275,7 +275,7 @@ fn apply_namespace(index: &mut Index, namespace: PartialObjectMeta<Namespace>) -
 #[derive(Debug)]
 pub struct CredentialWatches {
     tasks: Tasks,
-    running: std::sync::Mutex<HashMap<CredentialKey, CancellationToken>>,
+    running: parking_lot::Mutex<HashMap<CredentialKey, CancellationToken>>,
 }
 
 impl CredentialWatches {
@@ -283,17 +283,14 @@ impl CredentialWatches {
     pub fn new(tasks: Tasks) -> Self {
         Self {
             tasks,
-            running: std::sync::Mutex::default(),
+            running: parking_lot::Mutex::default(),
         }
     }
 
     /// Starts the watches that the index requires, and stops the others.
     pub fn follow(&self, shared: &Arc<Shared>) {
         events::listen::follow(shared);
-        let mut running = self
-            .running
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = self.running.lock();
         // Read under the lock. Otherwise, a slower caller with an older list could restart a watch
         // that another caller stopped.
         let wanted = shared.index().credential_keys();

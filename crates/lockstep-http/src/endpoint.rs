@@ -66,6 +66,30 @@ impl From<&StoreConfig> for Connect {
     }
 }
 
+/// Parses the address of a service in the configuration of a store. `example` is one, for messages.
+///
+/// # Errors
+/// What is wrong with it. The text continues a sentence after the name of the field.
+pub fn parse(text: &str, example: &str) -> Result<Url, String> {
+    // The URL parser would silently drop these.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("has white space or control characters in it".to_owned());
+    }
+    let url = Url::parse(text).map_err(|_| format!("is not a URL such as {example}"))?;
+    let fault = if !matches!(url.scheme(), "http" | "https") {
+        "must begin with https:// or http://"
+    } else if url.host_str().is_none_or(str::is_empty) {
+        "has no host"
+    } else if text.contains('@') {
+        "must not hold credentials"
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "must not have a query or a fragment"
+    } else {
+        return Ok(url);
+    };
+    Err(fault.to_owned())
+}
+
 /// Checks a URL without resolving its host: the scheme, and the host if it is an address. HTTP
 /// clients only resolve names, so an address in a URL is checked nowhere else.
 ///

@@ -7,7 +7,7 @@ use crate::endpoint::EndpointError;
 
 /// The hint for a failed connection. It is the same for every reason: if a tenant could tell the
 /// reasons apart, the tenant could scan the operator's network.
-pub const NOT_CONNECTED_HINT: &str = "Check the address and the port, and that network policies let lockstep reach them. A \
+const NOT_CONNECTED_HINT: &str = "Check the address and the port, and that network policies let lockstep reach them. A \
                                       SecretStore cannot use loopback or link-local addresses; the operator's log has the reason";
 
 /// The reason why a request got no usable response.
@@ -107,6 +107,40 @@ impl HttpError {
             ),
         }
     }
+
+    /// Returns the error that the user sees if the server is a service that everyone knows. `doing`
+    /// describes the request: "the answer reading "database" …".
+    pub fn told_of_service(self, operation: Operation, doing: &str, hints: &ServiceHints) -> ProviderError {
+        let error = |kind, message: &str| ProviderError::new(kind, operation, message);
+        let malformed = |what: String| error(ErrorKind::Malformed, &format!("the answer {doing} {what}"));
+        let told = || self.told(operation, "the service");
+        match self {
+            Self::NotConnected | Self::Broken => told(),
+            Self::NameNotResolved => told().with_hint(hints.name),
+            Self::Untrusted { .. } => told().with_hint(hints.certificate),
+            Self::PlainHttp => error(ErrorKind::ConfigInvalid, "a SecretStore cannot use plain http")
+                .with_hint("Use https in the endpoints. A ClusterSecretStore can use http"),
+            Self::NotAnsweredInTime => error(ErrorKind::Timeout, "the service did not answer in time"),
+            Self::NoRoom => error(
+                ErrorKind::RateLimited,
+                "lockstep is reading as many long answers as its memory allows",
+            ),
+            Self::TooLong { status, longest } => {
+                malformed(format!("is longer than {longest} bytes (status {status})"))
+            }
+            Self::TooComplex { status } => malformed(format!("has too many JSON elements (status {status})")),
+        }
+    }
+}
+
+/// The hints of a provider for failed connections to a service whose address is usually the
+/// default.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceHints {
+    /// What to do when the host name has no address.
+    pub name: &'static str,
+    /// What to do when the certificate is not trusted.
+    pub certificate: &'static str,
 }
 
 /// Returns the connection failures that a user may tell apart from [`HttpError::NotConnected`],
@@ -242,6 +276,40 @@ mod tests {
                 connection_failure(&packed(error)),
                 Some(HttpError::Untrusted { .. })
             ));
+        }
+    }
+
+    #[test]
+    fn error_of_a_service_has_the_hints_of_its_provider() {
+        let hints = ServiceHints {
+            name: "Check the name",
+            certificate: "Check the certificate",
+        };
+        let told = |error: HttpError| {
+            let told = error.told_of_service(Operation::Read, "reading \"db\"", &hints);
+            told.to_string()
+        };
+        assert!(told(HttpError::NotConnected).starts_with("could not connect to the service. Check"));
+        let untrusted = HttpError::Untrusted {
+            why: "it is not",
+            hint: "canary",
+        };
+        for (error, text) in [
+            (
+                HttpError::NameNotResolved,
+                "the host name of the service could not be resolved. Check the name",
+            ),
+            (
+                untrusted,
+                "the service cannot be trusted: it is not. Check the certificate",
+            ),
+            (HttpError::Broken, "the connection to the service broke"),
+            (
+                HttpError::TooComplex { status: 200 },
+                "the answer reading \"db\" has too many JSON elements (status 200)",
+            ),
+        ] {
+            assert_eq!(told(error), text);
         }
     }
 

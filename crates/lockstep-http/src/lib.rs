@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 use lockstep_provider::room::{self, Share};
 
 pub use body::Body;
-pub use endpoint::{Connect, EndpointError, check, resolve};
-pub use error::{HttpError, NOT_CONNECTED_HINT, connection_failure, reason};
+pub use endpoint::{Connect, EndpointError, check, parse, resolve};
+pub use error::{HttpError, ServiceHints, connection_failure, reason};
 pub use json::{JsonCounter, JsonLimits, TooComplex};
 pub use meter::{BodyError, BodyLimits, BodyMeter};
 pub use reqwest;

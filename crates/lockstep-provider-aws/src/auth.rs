@@ -1,46 +1,27 @@
 //! Sends calls with valid credentials. Every network request except logins goes through
 //! [`Caller::call`].
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use aws_credential_types::Credentials as Credential;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use lockstep_provider::{Login, Operation, ProviderError};
-use tokio::time::Instant;
 
 use crate::{
     error::{Failed, Purpose},
     login::AwsAuthenticator,
 };
 
-/// How long a store counts as working after a successful request.
-const FRESH: Duration = Duration::from_secs(300);
-
 /// Calls a service with one identity.
+#[derive(Debug)]
 pub(crate) struct Caller {
     login: Login<AwsAuthenticator>,
-    /// Time of the last successful request. `None` if a request failed since because of the service
-    /// or the credentials.
-    worked: Mutex<Option<Instant>>,
-}
-
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.login.fmt(f)
-    }
 }
 
 impl Caller {
     pub(crate) fn new(login: Login<AwsAuthenticator>) -> Arc<Self> {
-        Arc::new(Self {
-            login,
-            worked: Mutex::default(),
-        })
+        Arc::new(Self { login })
     }
 
     /// Returns the identity as messages name it.
@@ -60,23 +41,12 @@ impl Caller {
     {
         let request = &request;
         let send = |credential| async move { request(credential).await.map_err(|error| Failed::of(&error)) };
-        let outcome = self
-            .login
-            .call(send, Failed::is_of_credentials, Failed::Login)
-            .await;
-        let works = match &outcome {
-            Ok(_) => Some(Instant::now()),
-            Err(failed) if failed.is_an_answer() => return outcome,
-            Err(_) => None,
-        };
-        *self.worked.lock().unwrap_or_else(PoisonError::into_inner) = works;
-        outcome
+        self.login.call(send).await
     }
 
     /// Whether a request succeeded recently and none has failed since.
     pub(crate) fn works(&self) -> bool {
-        let worked = *self.worked.lock().unwrap_or_else(PoisonError::into_inner);
-        worked.is_some_and(|at| at.elapsed() < FRESH)
+        self.login.works()
     }
 
     /// Checks the credentials with a call that needs no permission and is free.
@@ -85,10 +55,7 @@ impl Caller {
     /// The error that the first read would return.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         let who_am_i = |credential| self.login.authenticator().who_am_i(credential);
-        let outcome = self
-            .login
-            .call(who_am_i, Failed::is_of_credentials, Failed::Login)
-            .await;
+        let outcome = self.login.send(who_am_i).await;
         let purpose = Purpose {
             operation: Operation::Check,
             doing: "asking the token service for the caller's identity".to_owned(),
@@ -96,6 +63,6 @@ impl Caller {
             missing: "the token service knows no identity".to_owned(),
             action: "sts:GetCallerIdentity",
         };
-        outcome.map_err(|failed| failed.error(&purpose))
+        outcome.map_err(|failed: Failed| failed.error(&purpose))
     }
 }

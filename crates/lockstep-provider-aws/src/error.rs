@@ -6,10 +6,15 @@ use std::{error::Error, time::Duration};
 
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use lockstep_http::{BodyError, HttpError, NOT_CONNECTED_HINT, connection_failure};
-use lockstep_provider::{ErrorKind, Operation, ProviderError, RemoteRef};
+use lockstep_http::{BodyError, HttpError, ServiceHints, connection_failure};
+use lockstep_provider::{CallError, ErrorKind, Operation, ProviderError, RemoteRef};
 
 use crate::client::LONGEST_BODY;
+
+const HINTS: ServiceHints = ServiceHints {
+    name: "Check region and endpoint, and that the name is known inside of the cluster",
+    certificate: "Check that nothing intercepts the connection, and that the endpoint is AWS' own or has a public certificate",
+};
 
 /// The purpose of a failed call.
 pub(crate) struct Purpose {
@@ -29,26 +34,12 @@ pub(crate) struct Purpose {
 pub(crate) enum Failed {
     /// There were no credentials to call with.
     Login(ProviderError),
-    /// There was no response in time.
-    Timeout,
-    /// There was no connection, or it broke before the response.
-    Unreachable,
-    /// The host name has no address.
-    NameNotResolved,
-    /// The store may not use plain `http`.
-    PlainHttp,
-    /// The certificate is not trusted, for this reason.
-    Untrusted { why: &'static str },
+    /// There was no usable response.
+    Http(HttpError),
     /// The connection broke during the response.
     BrokenOff,
     /// The response is about another value or version than requested.
     Mismatch,
-    /// The response is longer than any of the service.
-    TooLong { status: u16 },
-    /// The response has more structure than any of the service.
-    TooComplex { status: u16 },
-    /// Other long responses are being read.
-    NoRoom,
     /// The request could not be sent.
     NotSent,
     /// The service, or something in its place, returned an error.
@@ -96,14 +87,11 @@ impl Failed {
     /// Classifies an error of the SDK.
     pub(crate) fn of<E: ProvideErrorMetadata + Error + 'static>(error: &SdkError<E, HttpResponse>) -> Self {
         match error {
-            SdkError::TimeoutError(_) => Self::Timeout,
+            SdkError::TimeoutError(_) => Self::Http(HttpError::NotAnsweredInTime),
             // Its only timeout is the one for connecting.
-            SdkError::DispatchFailure(_) => match connection_failure(error) {
-                Some(HttpError::NameNotResolved) => Self::NameNotResolved,
-                Some(HttpError::PlainHttp) => Self::PlainHttp,
-                Some(HttpError::Untrusted { why, .. }) => Self::Untrusted { why },
-                _ => Self::Unreachable,
-            },
+            SdkError::DispatchFailure(_) => {
+                Self::Http(connection_failure(error).unwrap_or(HttpError::NotConnected))
+            }
             SdkError::ServiceError(failure) => {
                 let metadata = failure.err().meta();
                 let raw = failure.raw();
@@ -134,9 +122,12 @@ impl Failed {
     fn of_body(error: &(dyn Error + 'static), status: u16) -> Self {
         let mut sources = std::iter::successors(Some(error), |&error| error.source());
         match sources.find_map(<dyn Error>::downcast_ref::<BodyError>) {
-            Some(BodyError::TooLong) => Self::TooLong { status },
-            Some(BodyError::TooComplex) => Self::TooComplex { status },
-            Some(BodyError::NoRoom) => Self::NoRoom,
+            Some(BodyError::TooLong) => Self::Http(HttpError::TooLong {
+                status,
+                longest: LONGEST_BODY,
+            }),
+            Some(BodyError::TooComplex) => Self::Http(HttpError::TooComplex { status }),
+            Some(BodyError::NoRoom) => Self::Http(HttpError::NoRoom),
             None => Self::BrokenOff,
         }
     }
@@ -225,83 +216,16 @@ impl Failed {
         }
     }
 
-    /// Whether new credentials of the same identity may help.
-    pub(crate) fn is_of_credentials(&self) -> bool {
-        self.why() == Some(Why::Credentials)
-    }
-
-    /// Whether the error does not mean that the store is failing: an item is missing or not
-    /// granted. In a request for several items, it can be about one of them.
-    pub(crate) fn is_an_answer(&self) -> bool {
-        matches!(
-            self.why(),
-            Some(
-                Why::Missing
-                    | Why::NoKey
-                    | Why::NoQueue
-                    | Why::Deleted
-                    | Why::Denied
-                    | Why::KeyDenied
-                    | Why::WrongCiphertext
-                    | Why::KeyUnusable
-                    | Why::Invalid
-            )
-        )
-    }
-
     /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
-            Self::Timeout => {
-                return purpose.failed(
-                    ErrorKind::Timeout,
-                    "the service did not answer in time".to_owned(),
-                );
-            }
-            Self::Unreachable => {
-                return purpose
-                    .failed(
-                        ErrorKind::Unavailable,
-                        "could not connect to the service".to_owned(),
-                    )
-                    .with_hint(NOT_CONNECTED_HINT);
-            }
-            Self::NameNotResolved => {
-                let message = "the host name of the service could not be resolved";
-                return purpose
-                    .failed(ErrorKind::Unavailable, message.to_owned())
-                    .with_hint(
-                        "Check region and endpoint, and that the name is known inside of the cluster",
-                    );
-            }
-            Self::PlainHttp => {
-                let message = "a SecretStore cannot use plain http";
-                return purpose
-                    .failed(ErrorKind::ConfigInvalid, message.to_owned())
-                    .with_hint("Use https in the endpoints. A ClusterSecretStore can use http");
-            }
-            Self::Untrusted { why } => {
-                let message = format!("the service cannot be trusted: {why}");
-                return purpose.failed(ErrorKind::Unavailable, message).with_hint(
-                    "Check that nothing intercepts the connection, and that the endpoint is AWS' own or has a public certificate",
-                );
-            }
+            Self::Http(error) => return error.told_of_service(purpose.operation, &purpose.doing, &HINTS),
             Self::BrokenOff => {
                 let message = "the connection broke in the middle of the service's answer";
                 return purpose.failed(ErrorKind::Unavailable, message.to_owned());
             }
             Self::Mismatch => return purpose.malformed("is about another value or version"),
-            Self::TooLong { status } => {
-                return purpose.malformed(&format!("is longer than {LONGEST_BODY} bytes (status {status})"));
-            }
-            Self::TooComplex { status } => {
-                return purpose.malformed(&format!("has too many JSON elements (status {status})"));
-            }
-            Self::NoRoom => {
-                let message = "lockstep is reading as many long answers as its memory allows";
-                return purpose.failed(ErrorKind::RateLimited, message.to_owned());
-            }
             Self::NotSent => {
                 return purpose.failed(
                     ErrorKind::ConfigInvalid,
@@ -401,6 +325,35 @@ impl Failed {
                 .with_hint(advice),
             None => self.error(&purpose),
         }
+    }
+}
+
+impl From<ProviderError> for Failed {
+    fn from(error: ProviderError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl CallError for Failed {
+    fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(
+                Why::Missing
+                    | Why::NoKey
+                    | Why::NoQueue
+                    | Why::Deleted
+                    | Why::Denied
+                    | Why::KeyDenied
+                    | Why::WrongCiphertext
+                    | Why::KeyUnusable
+                    | Why::Invalid
+            )
+        )
     }
 }
 

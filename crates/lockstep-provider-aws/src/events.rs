@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_sqs::{
     Client,
-    config::Builder,
     types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName},
 };
 use jiff::Timestamp;
@@ -20,7 +19,7 @@ use crate::{
     client::Http,
     config::Config,
     error::{Failed, Purpose},
-    sdk::common,
+    sdk::{common, send},
 };
 
 /// How long one call waits for a message, in seconds: the maximum that the service allows.
@@ -92,13 +91,12 @@ impl Queue {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .delete_message_batch()
                     .queue_url(&self.url)
-                    .set_entries(Some(entries.clone()))
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .set_entries(Some(entries.clone()));
+                send!(aws_sdk_sqs, request, key)
             })
             .await?;
         // A receipt at fault is only outdated: its message is delivered again with a new one.
@@ -115,15 +113,14 @@ impl EventSource for Queue {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .receive_message()
                     .queue_url(&self.url)
                     .wait_time_seconds(WAIT)
                     .max_number_of_messages(i32::try_from(BATCH).unwrap_or(1))
-                    .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp);
+                send!(aws_sdk_sqs, request, key)
             })
             .await;
         let purpose = || self.purpose("receiving from", "sqs:ReceiveMessage on the queue");

@@ -5,14 +5,17 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use aws_sdk_kms::{Client, types::EncryptionAlgorithmSpec};
 use aws_smithy_types::Blob;
-use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+use lockstep_provider::{
+    Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue, undecryptable,
+};
 
 use crate::{
     auth::Caller,
     client::Http,
     config::{Config, KmsKey},
     error::{Failed, Purpose, Why},
-    sdk::common,
+    locate::is_arn,
+    sdk::{common, send},
 };
 
 /// Maximum length of a value that a symmetric key encrypts, in bytes.
@@ -58,8 +61,7 @@ impl Kms {
                     .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
                     .set_encryption_context(Some(context.clone()))
                     .ciphertext_blob(Blob::new(ciphertext.bytes.as_slice()));
-                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
-                async move { request.customize().config_override(config).send().await }
+                send!(aws_sdk_kms, request, key)
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
@@ -110,15 +112,7 @@ impl Kms {
     }
 
     fn undecryptable(&self) -> ProviderError {
-        ProviderError::new(
-            ErrorKind::Undecryptable,
-            Operation::Decrypt,
-            format!(
-                "KMS key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
-                self.key.id
-            ),
-        )
-        .with_hint("Seal the value again, with the key of this store")
+        undecryptable(&format!("KMS key \"{}\"", self.key.id))
     }
 }
 
@@ -126,8 +120,7 @@ impl Kms {
 /// compared: the service returns the key that the alias points to, and looking that up needs
 /// another permission.
 fn is_key(configured: &str, used: &str) -> bool {
-    let is_alias = configured.starts_with("alias/")
-        || (configured.starts_with("arn:") && configured.contains(":alias/"));
+    let is_alias = configured.starts_with("alias/") || (is_arn(configured) && configured.contains(":alias/"));
     let id = used.rsplit_once(":key/").map(|(_, id)| id);
     is_alias || used == configured || id == Some(configured)
 }
@@ -173,8 +166,7 @@ impl Encryptor for KmsEncryptor {
                     .encryption_algorithm(EncryptionAlgorithmSpec::SymmetricDefault)
                     .set_encryption_context(Some(context.clone()))
                     .plaintext(Blob::new(value.expose()));
-                let config = aws_sdk_kms::config::Builder::new().credentials_provider(key);
-                async move { request.customize().config_override(config).send().await }
+                send!(aws_sdk_kms, request, key)
             })
             .await;
         let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");

@@ -54,7 +54,7 @@ impl AwsLocator {
     /// When no secret or parameter can have it.
     pub(crate) fn id(&self, location: &str) -> Result<String, LocationError> {
         let service = self.service()?;
-        if self.prefix.is_empty() && location.starts_with("arn:") {
+        if self.prefix.is_empty() && is_arn(location) {
             return Ok(location.to_owned());
         }
         let name = format!("{}{location}", self.prefix);
@@ -231,11 +231,16 @@ pub(crate) fn check_version(service: AwsService, version: &str) -> Result<(), Lo
     Ok(())
 }
 
+/// Whether it is an ARN: no name starts like one.
+pub(crate) fn is_arn(id: &str) -> bool {
+    id.starts_with("arn:")
+}
+
 impl Locator for AwsLocator {
     fn locate(&self, key: &str, version: Option<&str>) -> Result<Located, LocationError> {
         let service = self.service()?;
         lockstep_core::remote::check(key)?;
-        let location = if key.starts_with("arn:") {
+        let location = if is_arn(key) {
             self.arn(service, key)?
         } else {
             self.id(key)?;

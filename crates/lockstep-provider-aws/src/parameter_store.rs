@@ -1,17 +1,16 @@
 //! Parameter Store: reads values by name or ARN, ten in one call.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use aws_sdk_ssm::{
     Client,
-    config::Builder,
     types::{Parameter, ParameterMetadata, ParameterStringFilter, ResourceTypeForTagging},
 };
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
 use lockstep_provider::{
-    CONCURRENT_CALLS, Context, FindQuery, KeyFilter, Listing, Operation, Paging, Part, ProviderError,
-    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, CallError as _, Context, FindQuery, KeyFilter, Listing, Operation, Paging, Part,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 use crate::{
@@ -19,9 +18,9 @@ use crate::{
     client::Http,
     config::Config,
     error::{Failed, Purpose, invalid_key},
-    locate::{AwsLocator, check_version},
-    sdk::common,
-    unbatchable::Unbatchable,
+    locate::{AwsLocator, check_version, is_arn},
+    sdk::{common, send},
+    unbatchable::{self, Batched, Outcomes, Unbatchable},
     value::{NARROW, created, tags_as_value},
 };
 
@@ -46,8 +45,6 @@ pub(crate) struct ParameterStore {
     unbatchable: Unbatchable,
 }
 
-type Told = HashMap<String, Result<RemoteSecret, Failed>>;
-
 impl ParameterStore {
     pub(crate) fn new(config: &Config, caller: Arc<Caller>, http: &Http) -> Self {
         let settings = common!(aws_sdk_ssm, &config.region, config.endpoint.as_deref(), http);
@@ -71,13 +68,11 @@ impl ParameterStore {
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let names: Vec<Result<String, ProviderError>> =
             refs.iter().map(|reference| self.name(reference)).collect();
-        let mut wanted: Vec<String> = names
+        let wanted = names
             .iter()
             .filter_map(|name| name.as_ref().ok().cloned())
             .collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let told = self.read(wanted).await;
+        let told = unbatchable::read(self, wanted).await;
         refs.iter()
             .zip(names)
             .map(|(reference, name)| {
@@ -102,13 +97,12 @@ impl ParameterStore {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .list_tags_for_resource()
                     .resource_type(ResourceTypeForTagging::Parameter)
-                    .resource_id(&name)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .resource_id(&name);
+                send!(aws_sdk_ssm, request, key)
             })
             .await;
         let answer = answer.map_err(|failed| {
@@ -116,101 +110,6 @@ impl ParameterStore {
         })?;
         let tags = answer.tag_list().iter().map(|tag| (tag.key(), tag.value()));
         Ok(tags_as_value(&tags.collect()))
-    }
-
-    /// Reads each of the names once.
-    async fn read(&self, names: Vec<String>) -> Told {
-        let (unbatchable, together): (Vec<String>, Vec<String>) = names
-            .into_iter()
-            .partition(|name| self.unbatchable.contains(name));
-        // A parameter that another account shares is read by its ARN and can have the name of a
-        // local one, so no call contains both names and ARNs.
-        let (arns, plain): (Vec<String>, Vec<String>) =
-            together.iter().cloned().partition(|name| is_arn(name));
-        let pages = plain.chunks(BATCH).chain(arns.chunks(BATCH));
-        let mut told = self.read_pages(pages.map(<[String]>::to_vec)).await;
-        // A call that was rejected as a whole has no result for any of its names.
-        let untold: Vec<String> = together
-            .into_iter()
-            .filter(|name| !told.contains_key(name))
-            .collect();
-        let single = untold.iter().chain(&unbatchable).map(|name| vec![name.clone()]);
-        told.extend(self.read_pages(single).await);
-        let failed = |name: &String| told.get(name).and_then(|outcome| outcome.as_ref().err());
-        self.unbatchable
-            .learn(untold.iter().map(|name| (name.as_str(), failed(name))));
-        self.unbatchable
-            .renew(unbatchable.iter().map(|name| (name.as_str(), failed(name))));
-        told
-    }
-
-    async fn read_pages(&self, pages: impl Iterator<Item = Vec<String>>) -> Told {
-        let pages: Vec<_> = pages.map(|page| self.read_page(page)).collect();
-        let pages: Vec<Told> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
-        pages.into_iter().flatten().collect()
-    }
-
-    /// Reads names in one call. The result is empty if a call for several names was rejected.
-    async fn read_page(&self, names: Vec<String>) -> Told {
-        let answer = self
-            .caller
-            .call(|key| {
-                self.client
-                    .get_parameters()
-                    .set_names(Some(names.clone()))
-                    .with_decryption(true)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
-            })
-            .await;
-        let mut answer = match answer {
-            Ok(answer) => answer,
-            Err(failed) if names.len() > 1 && failed.is_an_answer() => return Told::new(),
-            Err(failed) => {
-                return names
-                    .into_iter()
-                    .map(|name| (name, Err(failed.clone())))
-                    .collect();
-            }
-        };
-        let mut parameters = answer.parameters.take().unwrap_or_default();
-        // If the response contains a specific version and the current one without selectors, the
-        // current one is the last.
-        parameters.sort_by_key(|parameter| parameter.version);
-        let mut told = Told::new();
-        for parameter in parameters {
-            let asked: Vec<String> = names
-                .iter()
-                .filter(|name| is_named(name, &parameter, names.len() == 1))
-                .cloned()
-                .collect();
-            if let Some(value) = parameter.value {
-                let secret = RemoteSecret {
-                    value: SecretValue::from(value),
-                    version: Some(parameter.version.to_string()),
-                    created: created(parameter.last_modified_date.as_ref()),
-                    fresh_for: None,
-                };
-                told.extend(asked.into_iter().map(|name| (name, Ok(secret.clone()))));
-            }
-        }
-        for name in answer.invalid_parameters() {
-            if names.contains(name) {
-                // A response that also contains the value proves nothing.
-                let failed = if told.contains_key(name) {
-                    Failed::garbage()
-                } else {
-                    Failed::missing()
-                };
-                told.insert(name.clone(), Err(failed));
-            }
-        }
-        // A single name that the response omits needs no further call.
-        if let [name] = names.as_slice() {
-            told.entry(name.clone()).or_insert_with(|| Err(Failed::garbage()));
-        }
-        told
     }
 
     /// The keys that match, sorted.
@@ -253,16 +152,15 @@ impl ParameterStore {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .get_parameters_by_path()
                         .path(folder)
                         .recursive(true)
                         .with_decryption(false)
                         .max_results(PAGE_BY_PATH)
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_ssm, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
@@ -308,14 +206,13 @@ impl ParameterStore {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .describe_parameters()
                         .set_parameter_filters(Some(filters.clone()))
                         .max_results(PAGE_BY_TAGS)
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_ssm, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;
@@ -395,14 +292,86 @@ impl ParameterStore {
     }
 }
 
+impl Batched for ParameterStore {
+    const BATCH: usize = BATCH;
+
+    fn unbatchable(&self) -> &Unbatchable {
+        &self.unbatchable
+    }
+
+    fn denied(&self) -> bool {
+        false
+    }
+
+    /// The result is empty if a call for several names was rejected.
+    async fn read_batch(&self, names: &[String]) -> Outcomes {
+        let answer = self
+            .caller
+            .call(|key| {
+                let request = self
+                    .client
+                    .get_parameters()
+                    .set_names(Some(names.to_vec()))
+                    .with_decryption(true);
+                send!(aws_sdk_ssm, request, key)
+            })
+            .await;
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(failed) if names.len() > 1 && failed.is_an_answer() => return Outcomes::new(),
+            Err(failed) => {
+                let failed = |name: &String| (name.clone(), Err(failed.clone()));
+                return names.iter().map(failed).collect();
+            }
+        };
+        let mut parameters = answer.parameters.take().unwrap_or_default();
+        // If the response contains a specific version and the current one without selectors, the
+        // current one is the last.
+        parameters.sort_by_key(|parameter| parameter.version);
+        let mut told = Outcomes::new();
+        for parameter in parameters {
+            let asked: Vec<String> = names
+                .iter()
+                .filter(|name| is_named(name, &parameter, names.len() == 1))
+                .cloned()
+                .collect();
+            if let Some(value) = parameter.value {
+                let secret = RemoteSecret {
+                    value: SecretValue::from(value),
+                    version: Some(parameter.version.to_string()),
+                    created: created(parameter.last_modified_date.as_ref()),
+                    fresh_for: None,
+                };
+                told.extend(asked.into_iter().map(|name| (name, Ok(secret.clone()))));
+            }
+        }
+        for name in answer.invalid_parameters() {
+            if names.contains(name) {
+                // A response that also contains the value proves nothing.
+                let failed = if told.contains_key(name) {
+                    Failed::garbage()
+                } else {
+                    Failed::missing()
+                };
+                told.insert(name.clone(), Err(failed));
+            }
+        }
+        // A single name that the response omits needs no further call.
+        if let [name] = names {
+            told.entry(name.clone()).or_insert_with(|| Err(Failed::garbage()));
+        }
+        told
+    }
+
+    async fn read_alone(&self, name: &str) -> Result<RemoteSecret, Failed> {
+        let outcome = self.read_batch(&[name.to_owned()]).await.remove(name);
+        outcome.unwrap_or_else(|| Err(Failed::garbage()))
+    }
+}
+
 /// The name of a key that is matched. It does not begin with a slash, even if the key does.
 fn unrooted<'a>(key: &'a &str) -> &'a str {
     key.strip_prefix('/').unwrap_or(key)
-}
-
-/// Whether it is an ARN: no name starts like one.
-fn is_arn(name: &str) -> bool {
-    name.starts_with("arn:")
 }
 
 /// Whether a parameter is the requested one, by name or ARN, and by version or label.

@@ -3,14 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::{join, stream::BoxStream};
+use futures::join;
 use lockstep_api::{AwsProvider, StoreProvider, aws::AwsService};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
     Locator, Login, NoLeases, Notice, Operation, Parts, Provider, ProviderError, ProviderFactory, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    RemoteRef, RemoteSecret, SecretValue, StoreConfig, no_key,
 };
 
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
     parameter_store::{self, ParameterStore},
     secrets_manager::SecretsManager,
 };
+
+/// The field of the key for ciphertexts.
+const KMS_FIELD: &str = "spec.provider.aws.kms";
 
 /// Creates `aws` providers. Providers with the same endpoint policy share connections.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +96,7 @@ impl ProviderFactory for AwsFactory {
         let http = self.clients.of(Connect::from(config));
         let config = configured(config)?;
         let Some(key) = config.kms.clone() else {
-            return Err(no_key(Operation::Configure));
+            return Err(no_key(Operation::Configure, KMS_FIELD));
         };
         let caller = caller(&config, &http, credentials);
         Ok(Arc::new(KmsEncryptor(Kms::new(&config, key, caller, &http))))
@@ -206,7 +209,7 @@ impl Provider for Aws {
     async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         match &self.kms {
             Some(kms) => kms.decrypt(ciphertext).await,
-            None => Err(no_key(Operation::Decrypt)),
+            None => Err(no_key(Operation::Decrypt, KMS_FIELD)),
         }
     }
 
@@ -225,9 +228,7 @@ impl Provider for Aws {
         }
     }
 
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
+    lockstep_provider::returns_none!(changes);
 
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let queue = self.queue.clone()?;
@@ -236,11 +237,6 @@ impl Provider for Aws {
 }
 
 impl NoLeases for Aws {}
-
-fn no_key(operation: Operation) -> ProviderError {
-    let message = "the store names no key for ciphertexts";
-    ProviderError::new(ErrorKind::Unsupported, operation, message).with_hint("Set spec.provider.aws.kms")
-}
 
 fn no_service(operation: Operation) -> ProviderError {
     let message = "the store has a KMS key alone: spec.provider.aws.service is not set";

@@ -1,4 +1,4 @@
-//! Creates clients of the SDK.
+//! Creates clients of the SDK, and sends their requests.
 
 /// The settings of every SDK client. It is a macro because each SDK crate has its own builder type.
 macro_rules! common {
@@ -15,4 +15,14 @@ macro_rules! common {
         config
     }};
 }
-pub(crate) use common;
+/// Sends a request of an SDK client with this credential. It is a macro for the same reason.
+macro_rules! send {
+    ($sdk:ident, $request:expr, $credential:expr) => {
+        $request
+            .customize()
+            .config_override($sdk::config::Builder::new().credentials_provider($credential))
+            .send()
+    };
+}
+
+pub(crate) use {common, send};

@@ -4,16 +4,15 @@ mod answer;
 mod batch;
 mod find;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use aws_sdk_secretsmanager::{Client, config::Builder};
+use aws_sdk_secretsmanager::Client;
 use futures::{StreamExt as _, stream};
 use lockstep_api::aws::AwsService;
-use lockstep_provider::{CONCURRENT_CALLS, Notice, Operation, Part, ProviderError, RemoteRef, RemoteSecret};
+use lockstep_provider::{
+    CONCURRENT_CALLS, CallError as _, Notice, Operation, Part, ProviderError, RemoteRef, RemoteSecret,
+};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -22,12 +21,12 @@ use crate::{
     config::Config,
     error::{Failed, Purpose, Why, invalid_key},
     locate::{AwsLocator, check_version},
-    sdk::common,
-    unbatchable::Unbatchable,
+    sdk::{common, send},
+    unbatchable::{self, Batched as _, Unbatchable},
     value::tags_as_value,
 };
 
-use answer::{Wanted, is_answer_to, is_arn, secret};
+use answer::{Wanted, is_answer_to, secret};
 pub(crate) use find::PAGE;
 
 /// Maximum number of ids in one call.
@@ -91,12 +90,7 @@ impl SecretsManager {
         reference.part == Part::Value
             && reference.version.is_none()
             && !self.denied()
-            && !self.id(reference).is_ok_and(|id| self.is_single(&id))
-    }
-
-    /// Whether an id is read alone because a batch with it was rejected.
-    fn is_single(&self, id: &str) -> bool {
-        self.unbatchable.contains(id)
+            && !self.id(reference).is_ok_and(|id| self.unbatchable.contains(&id))
     }
 
     /// Returns a notice if batches are denied. It stays until one succeeds, even when the next try
@@ -112,19 +106,11 @@ impl SecretsManager {
     }
 
     fn known(&self) -> Batches {
-        *self.batches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether batches are denied and the next try is not yet due.
-    fn denied(&self) -> bool {
-        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
+        *self.batches.lock()
     }
 
     fn learned(&self, batches: Batches) {
-        let before = std::mem::replace(
-            &mut *self.batches.lock().unwrap_or_else(PoisonError::into_inner),
-            batches,
-        );
+        let before = std::mem::replace(&mut *self.batches.lock(), batches);
         if matches!(batches, Batches::Denied(_)) && !matches!(before, Batches::Denied(_)) {
             tracing::warn!(
                 "{BATCH_ACTION} is not granted {}: values are read one by one",
@@ -141,16 +127,14 @@ impl SecretsManager {
     pub(crate) async fn fetch(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let ids: Vec<Result<String, ProviderError>> =
             refs.iter().map(|reference| self.id(reference)).collect();
-        // The ids whose current version is wanted, each once.
-        let mut current: Vec<String> = refs
+        // The ids whose current version is wanted.
+        let current = refs
             .iter()
             .zip(&ids)
             .filter(|(reference, _)| reference.version.is_none())
             .filter_map(|(_, id)| id.as_ref().ok().cloned())
             .collect();
-        current.sort_unstable();
-        current.dedup();
-        let values = &self.read(current).await;
+        let values = &unbatchable::read(self, current).await;
         let reads: Vec<_> = refs
             .iter()
             .zip(ids)
@@ -168,44 +152,6 @@ impl SecretsManager {
         stream::iter(reads).buffered(CONCURRENT_CALLS).collect().await
     }
 
-    /// Reads current values of ids, each once.
-    async fn read(&self, ids: Vec<String>) -> HashMap<String, Result<RemoteSecret, Failed>> {
-        let (unbatchable, together): (Vec<String>, Vec<String>) =
-            ids.into_iter().partition(|id| self.is_single(id));
-        let mut values = HashMap::new();
-        let in_batches = together.len() > 1 && !self.denied();
-        if in_batches {
-            // Another account's secret is read by its ARN and can have the name of an own one, so no
-            // call asks for names and ARNs.
-            let (arns, names): (Vec<String>, Vec<String>) =
-                together.iter().cloned().partition(|id| is_arn(id));
-            let pages = names.chunks(BATCH).chain(arns.chunks(BATCH));
-            let pages: Vec<_> = pages.map(|page| self.read_batch(page)).collect();
-            let pages: Vec<_> = stream::iter(pages).buffered(CONCURRENT_CALLS).collect().await;
-            values.extend(pages.into_iter().flatten());
-        }
-        // Ids that the batch did not answer are read alone.
-        let missing: Vec<String> = together
-            .into_iter()
-            .filter(|id| !values.contains_key(id))
-            .collect();
-        let single: Vec<_> = missing
-            .iter()
-            .chain(&unbatchable)
-            .map(|id| async move { (id.clone(), self.read_one(id, None).await) })
-            .collect();
-        let single: Vec<_> = stream::iter(single).buffered(CONCURRENT_CALLS).collect().await;
-        values.extend(single);
-        let failed = |id: &String| values.get(id).and_then(|outcome| outcome.as_ref().err());
-        if in_batches && !self.denied() {
-            self.unbatchable
-                .learn(missing.iter().map(|id| (id.as_str(), failed(id))));
-        }
-        self.unbatchable
-            .renew(unbatchable.iter().map(|id| (id.as_str(), failed(id))));
-        values
-    }
-
     /// Reads tags: one result per reference, in order.
     pub(crate) async fn tags(&self, refs: &[RemoteRef]) -> Vec<Result<RemoteSecret, ProviderError>> {
         let reads: Vec<_> = refs.iter().map(|reference| self.tags_of(reference)).collect();
@@ -217,12 +163,8 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
-                    .describe_secret()
-                    .secret_id(&id)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                let request = self.client.describe_secret().secret_id(&id);
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await;
         // A secret that is marked for deletion can be described, but its value cannot be read.
@@ -254,14 +196,13 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
+                let request = self
+                    .client
                     .get_secret_value()
                     .secret_id(id)
                     .set_version_id(uuid.map(str::to_owned))
-                    .set_version_stage(stage.map(str::to_owned))
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                    .set_version_stage(stage.map(str::to_owned));
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await?;
         let is_asked = is_answer_to(id, answer.name.as_deref(), answer.arn.as_deref());
@@ -288,12 +229,8 @@ impl SecretsManager {
         let answer = self
             .caller
             .call(|key| {
-                self.client
-                    .batch_get_secret_value()
-                    .secret_id_list(NOBODY)
-                    .customize()
-                    .config_override(Builder::new().credentials_provider(key))
-                    .send()
+                let request = self.client.batch_get_secret_value().secret_id_list(NOBODY);
+                send!(aws_sdk_secretsmanager, request, key)
             })
             .await;
         match answer {

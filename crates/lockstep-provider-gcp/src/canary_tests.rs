@@ -11,7 +11,7 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::{Limits, StoreKind, StoreProvider};
 use lockstep_core::time::SystemClock;
-use lockstep_http::Connect;
+use lockstep_http::{Connect, HttpError};
 use lockstep_provider::{
     Context, EndpointPolicy, ErrorKind, Location, Login, ProviderError, ProviderFactory as _, RemoteRef,
     StoreConfig, StoreKey,
@@ -254,7 +254,10 @@ async fn truncated_response_is_not_shown() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n{begin}");
     stage.answers(&Fate::Answer(head.into_bytes()));
     assert_eq!(stage.refuses().await.kind, ErrorKind::Unavailable);
-    assert!(matches!(stage.calls().await, Err(Failed::Broken)));
+    assert!(matches!(
+        stage.calls().await,
+        Err(Failed::Http(HttpError::Broken))
+    ));
 }
 
 /// If this fails, the library has started to hide values, or the logs of its modules are no longer

@@ -95,14 +95,8 @@ impl Http {
             *request.body_mut() = Some(bytes.into());
         }
         let answer = self.client.send(request).await.map_err(|error| match error {
-            HttpError::NotAnsweredInTime | HttpError::NoRoom => Failed::Timeout,
-            HttpError::NotConnected => Failed::Unreachable,
-            HttpError::Broken => Failed::Broken,
-            HttpError::NameNotResolved => Failed::NameNotResolved,
-            HttpError::PlainHttp => Failed::PlainHttp,
-            HttpError::Untrusted { why, .. } => Failed::Untrusted { why },
-            HttpError::TooLong { status, .. } => Failed::TooLong { status },
-            HttpError::TooComplex { status } => Failed::TooComplex { status },
+            HttpError::NoRoom => Failed::Http(HttpError::NotAnsweredInTime),
+            error => Failed::Http(error),
         })?;
         Ok(Answer {
             status: answer.status,

@@ -383,26 +383,7 @@ pub(crate) fn is_label(text: &str) -> bool {
 
 fn address(field: &str, text: Option<&str>, default: &str) -> Result<Url, ProviderError> {
     let text = text.filter(|text| !text.is_empty()).unwrap_or(default);
-    let bad = |what: &str| invalid(field, what);
-    // The URL parser would silently drop these.
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(bad("has white space or control characters in it"));
-    }
-    let url =
-        Url::parse(text).map_err(|_| bad("is not a URL such as https://secretmanager.googleapis.com"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad("must begin with https:// or http://"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(bad("has no host"));
-    }
-    if text.contains('@') {
-        return Err(bad("must not hold credentials"));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(bad("must not have a query or a fragment"));
-    }
-    Ok(url)
+    lockstep_http::parse(text, "https://secretmanager.googleapis.com").map_err(|what| invalid(field, what))
 }
 
 /// Creates the error for an invalid field. `what` continues the sentence after the field's name.

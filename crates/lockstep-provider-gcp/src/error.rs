@@ -5,12 +5,17 @@
 use std::{error::Error as StdError, time::Duration};
 
 use google_cloud_gax::error::Error;
-use lockstep_http::NOT_CONNECTED_HINT;
-use lockstep_provider::{ErrorKind, Operation, ProviderError};
+use lockstep_http::{HttpError, ServiceHints};
+use lockstep_provider::{CallError, ErrorKind, Operation, ProviderError};
 
 use crate::{answer::Answer, refusal};
 
 pub(crate) use crate::refusal::Why;
+
+const HINTS: ServiceHints = ServiceHints {
+    name: "Check location and the endpoints, and that the name is known inside of the cluster",
+    certificate: "See that nothing stands between, and that the endpoints are Google's or have a public certificate",
+};
 
 /// The purpose of a failed call.
 pub(crate) struct Purpose {
@@ -27,39 +32,15 @@ pub(crate) struct Purpose {
 
 /// The reason why a call failed.
 #[derive(Debug, Clone, thiserror::Error)]
+#[error("the call failed")]
 pub(crate) enum Failed {
     /// There was no login to call with.
-    #[error("no login")]
     Login(ProviderError),
-    /// There was no response in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// There was no connection.
-    #[error("no connection")]
-    Unreachable,
-    /// The connection broke.
-    #[error("the connection broke")]
-    Broken,
-    /// The host name has no address.
-    #[error("the host name could not be resolved")]
-    NameNotResolved,
-    /// The store may not use plain `http`.
-    #[error("plain http")]
-    PlainHttp,
-    /// The certificate is not trusted, for this reason.
-    #[error("not trusted")]
-    Untrusted { why: &'static str },
+    /// There was no usable response.
+    Http(HttpError),
     /// The request could not be sent.
-    #[error("not sent")]
     NotSent,
-    /// The response is too long.
-    #[error("the answer is too long")]
-    TooLong { status: u16 },
-    /// The response has more structure than any of the service.
-    #[error("the answer has too many JSON elements")]
-    TooComplex { status: u16 },
     /// The service, or something in its place, returned an error.
-    #[error("refused")]
     Refused {
         why: Why,
         status: u16,
@@ -108,75 +89,13 @@ impl Failed {
         }
     }
 
-    /// Whether a new login of the same identity may help.
-    pub(crate) fn is_of_credentials(&self) -> bool {
-        self.why() == Some(Why::Credentials)
-    }
-
-    /// Whether the error does not mean that the store is failing: something is missing or not
-    /// granted.
-    pub(crate) fn is_an_answer(&self) -> bool {
-        matches!(
-            self.why(),
-            Some(
-                Why::Missing
-                    | Why::Denied
-                    | Why::Disabled
-                    | Why::Destroyed
-                    | Why::Precondition
-                    | Why::Invalid
-            )
-        )
-    }
-
     /// Returns the error for the user.
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
-            Self::Timeout => {
-                let message = "the service did not answer in time";
-                return purpose.failed(ErrorKind::Timeout, message);
-            }
-            Self::Unreachable => {
-                return purpose
-                    .failed(ErrorKind::Unavailable, "could not connect to the service")
-                    .with_hint(NOT_CONNECTED_HINT);
-            }
-            Self::Broken => {
-                return purpose.failed(ErrorKind::Unavailable, "the connection to the service broke");
-            }
-            Self::NameNotResolved => {
-                return purpose
-                    .failed(
-                        ErrorKind::Unavailable,
-                        "the host name of the service could not be resolved",
-                    )
-                    .with_hint(
-                        "Check location and the endpoints, and that the name is known inside of the cluster",
-                    );
-            }
-            Self::PlainHttp => {
-                return purpose
-                    .failed(ErrorKind::ConfigInvalid, "a SecretStore cannot use plain http")
-                    .with_hint("Use https in the endpoints. A ClusterSecretStore can use http");
-            }
-            Self::Untrusted { why } => {
-                let message = format!("the service cannot be trusted: {why}");
-                return purpose
-                    .failed(ErrorKind::Unavailable, message)
-                    .with_hint("See that nothing stands between, and that the endpoints are Google's or have a public certificate");
-            }
+            Self::Http(error) => return error.told_of_service(purpose.operation, &purpose.doing, &HINTS),
             Self::NotSent => {
                 return purpose.failed(ErrorKind::ConfigInvalid, "the request could not be made");
-            }
-            Self::TooLong { status } => {
-                return purpose.malformed(&format!(
-                    "is longer than {} bytes (status {status})",
-                    crate::answer::LONGEST_BODY
-                ));
-            }
-            Self::TooComplex { status } => {
-                return purpose.malformed(&format!("has too many JSON elements (status {status})"));
             }
             Self::Refused {
                 why,
@@ -211,6 +130,32 @@ impl Failed {
                 .with_hint(advice),
             None => self.error(&purpose),
         }
+    }
+}
+
+impl From<ProviderError> for Failed {
+    fn from(error: ProviderError) -> Self {
+        Self::Login(error)
+    }
+}
+
+impl CallError for Failed {
+    fn is_of_credentials(&self) -> bool {
+        self.why() == Some(Why::Credentials)
+    }
+
+    fn is_an_answer(&self) -> bool {
+        matches!(
+            self.why(),
+            Some(
+                Why::Missing
+                    | Why::Denied
+                    | Why::Disabled
+                    | Why::Destroyed
+                    | Why::Precondition
+                    | Why::Invalid
+            )
+        )
     }
 }
 
@@ -338,22 +283,28 @@ mod tests {
             assert_eq!(error.kind, want, "{why:?}");
             assert!(!error.to_string().contains(".."), "{error}");
         }
-        assert_eq!(Failed::Timeout.error(&purpose()).kind, Kind::Timeout);
-        for failed in [Failed::Unreachable, Failed::Broken, Failed::NameNotResolved] {
-            assert_eq!(failed.error(&purpose()).kind, Kind::Unavailable);
-        }
-        assert_eq!(Failed::PlainHttp.error(&purpose()).kind, Kind::ConfigInvalid);
-        let untrusted = Failed::Untrusted {
+        let untrusted = HttpError::Untrusted {
             why: "it is another's",
+            hint: "",
         };
-        assert_eq!(untrusted.error(&purpose()).kind, Kind::Unavailable);
-        for failed in [
-            Failed::TooLong { status: 200 },
-            Failed::TooComplex { status: 200 },
+        for (error, want) in [
+            (HttpError::NotAnsweredInTime, Kind::Timeout),
+            (HttpError::NotConnected, Kind::Unavailable),
+            (HttpError::Broken, Kind::Unavailable),
+            (HttpError::NameNotResolved, Kind::Unavailable),
+            (untrusted, Kind::Unavailable),
+            (HttpError::PlainHttp, Kind::ConfigInvalid),
+            (TOO_LONG, Kind::Malformed),
+            (HttpError::TooComplex { status: 200 }, Kind::Malformed),
         ] {
-            assert_eq!(failed.error(&purpose()).kind, Kind::Malformed);
+            assert_eq!(Failed::Http(error).error(&purpose()).kind, want, "{error:?}");
         }
     }
+
+    const TOO_LONG: HttpError = HttpError::TooLong {
+        status: 200,
+        longest: crate::answer::LONGEST_BODY,
+    };
 
     #[test]
     fn unavailable_version_is_neither_missing_nor_denied() {
@@ -376,8 +327,8 @@ mod tests {
 
     #[test]
     fn transport_errors_pass_through_the_library() {
-        let through = Failed::of(&Error::io(Failed::TooLong { status: 200 }));
-        assert!(matches!(through, Failed::TooLong { status: 200 }));
+        let through = Failed::of(&Error::io(Failed::Http(TOO_LONG)));
+        assert!(matches!(through, Failed::Http(error) if error == TOO_LONG));
         assert!(matches!(Failed::of(&Error::io("CANARY")), Failed::NotSent));
     }
 }

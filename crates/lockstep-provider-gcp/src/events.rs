@@ -15,6 +15,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use google_cloud_gax::response::Response;
 use jiff::Timestamp;
 use lockstep_core::events::VersionHint;
+use lockstep_http::HttpError;
 use lockstep_provider::{EventKind, EventSource, Message, Operation, ProviderError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -113,7 +114,9 @@ impl EventSource for Pulled {
     async fn receive(&self) -> Result<Vec<Message>, ProviderError> {
         let began = Instant::now();
         let answer = match self.post("pull", &json!({ "maxMessages": MAX_MESSAGES })).await {
-            Err(Failed::Timeout) if began.elapsed() >= PULL_TIMEOUT => return Ok(Vec::new()),
+            Err(Failed::Http(HttpError::NotAnsweredInTime)) if began.elapsed() >= PULL_TIMEOUT => {
+                return Ok(Vec::new());
+            }
             answer => answer.map_err(|failed| failed.error(&self.purpose("pulling from subscription")))?,
         };
         let answer: Answer = serde_json::from_value(answer)

@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use google_cloud_kms_v1::client::KeyManagementService;
-use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+use lockstep_provider::{
+    Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue, undecryptable,
+};
 
 use crate::{
     auth::Caller,
@@ -132,15 +134,7 @@ impl Kms {
     }
 
     fn undecryptable(&self) -> ProviderError {
-        ProviderError::new(
-            ErrorKind::Undecryptable,
-            Operation::Decrypt,
-            format!(
-                "key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
-                self.key.name
-            ),
-        )
-        .with_hint("Seal the value again, with the key of this store")
+        undecryptable(&format!("key \"{}\"", self.key.name))
     }
 }
 

@@ -1,21 +1,17 @@
 //! Implements the provider interface for a store's configuration.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use lockstep_api::{GcpProvider, StoreProvider};
 use lockstep_core::time::SystemClock;
 use lockstep_http::Connect;
 use lockstep_provider::{
     Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource, FindQuery,
-    Locator, Login, NoLeases, Notice, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta,
-    RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    Locator, Login, NoLeases, Operation, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef,
+    RemoteSecret, SecretValue, StoreConfig, no_key,
 };
+use parking_lot::Mutex;
 
 use crate::{
     auth::Caller,
@@ -28,6 +24,9 @@ use crate::{
     name::GcpLocator,
     secret_manager::SecretManager,
 };
+
+/// The field of the key for ciphertexts.
+const KMS_FIELD: &str = "spec.provider.gcp.kms";
 
 /// Creates `gcp` providers. Providers with the same endpoint policy share connections, so that a
 /// store never reuses a connection that its policy forbids.
@@ -87,7 +86,7 @@ impl ProviderFactory for GcpFactory {
         let connect = Connect::from(config);
         let config = configured(config)?;
         let Some(key) = config.kms.clone() else {
-            return Err(no_key(Operation::Configure));
+            return Err(no_key(Operation::Configure, KMS_FIELD));
         };
         let caller = self.caller(&config, connect, credentials)?;
         Ok(Arc::new(KmsEncryptor(Kms::new(key, caller))))
@@ -114,7 +113,7 @@ impl GcpFactory {
 
 impl GcpFactory {
     fn http(&self, connect: Connect) -> Result<Http, ProviderError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         if let Some(http) = clients.get(&connect) {
             return Ok(http.clone());
         }
@@ -192,7 +191,7 @@ impl Provider for Gcp {
     async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         match &self.kms {
             Some(kms) => kms.decrypt(ciphertext).await,
-            None => Err(no_key(Operation::Decrypt)),
+            None => Err(no_key(Operation::Decrypt, KMS_FIELD)),
         }
     }
 
@@ -204,13 +203,7 @@ impl Provider for Gcp {
         }
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
+    lockstep_provider::returns_none!(notice, changes);
 
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let changes = self.changes.clone()?;
@@ -219,11 +212,6 @@ impl Provider for Gcp {
 }
 
 impl NoLeases for Gcp {}
-
-fn no_key(operation: Operation) -> ProviderError {
-    let message = "the store names no key for ciphertexts";
-    ProviderError::new(ErrorKind::Unsupported, operation, message).with_hint("Set spec.provider.gcp.kms")
-}
 
 fn no_project(operation: Operation) -> ProviderError {
     let message = "the store has a KMS key alone: spec.provider.gcp.projectID is not set";

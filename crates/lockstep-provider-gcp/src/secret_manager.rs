@@ -9,8 +9,8 @@ use google_cloud_secretmanager_v1::{
 };
 use lockstep_api::gcp::GcpVersionSelection;
 use lockstep_provider::{
-    CONCURRENT_CALLS, Context, ErrorKind, FindQuery, KeyFilter, Listing, Operation, Paging, Part,
-    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    CONCURRENT_CALLS, CallError as _, Context, ErrorKind, FindQuery, KeyFilter, Listing, Operation, Paging,
+    Part, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 use serde_json::json;
 

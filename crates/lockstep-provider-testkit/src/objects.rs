@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
+use parking_lot::Mutex;
 
 /// The name of an object and a key in its data.
 type Place = (String, String);
@@ -33,7 +34,8 @@ impl Objects {
     /// Sets one key of a Secret or ConfigMap, the token of a ServiceAccount and audience, or an
     /// annotation of a ServiceAccount. Replaces an existing value.
     pub fn set(&self, name: &str, key: &str, value: impl Into<Vec<u8>>) {
-        self.values()
+        self.values
+            .lock()
             .insert((name.to_owned(), key.to_owned()), value.into());
     }
 
@@ -60,12 +62,11 @@ impl Objects {
         self.reads.load(Ordering::Relaxed)
     }
 
-    fn values(&self) -> MutexGuard<'_, BTreeMap<Place, Vec<u8>>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn find(&self, name: &str, key: &str) -> Option<Vec<u8>> {
-        self.values().get(&(name.to_owned(), key.to_owned())).cloned()
+        self.values
+            .lock()
+            .get(&(name.to_owned(), key.to_owned()))
+            .cloned()
     }
 
     fn get(&self, name: &str, key: &str) -> Result<Vec<u8>, ProviderError> {

@@ -1,6 +1,6 @@
 //! Captures log output while a test runs, and checks that it contains no secret.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
 use crate::{CANARY, logs::Logs};
 
@@ -29,7 +29,7 @@ impl Quiet {
 
     /// Adds a text that must not be logged.
     pub fn never(&self, secret: &str) {
-        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = self.secrets.lock();
         secrets.push(secret.to_owned());
     }
 }
@@ -40,7 +40,7 @@ impl Drop for Quiet {
             return;
         }
         let text = self.logs.text();
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.secrets.lock();
         let shows = |line: &&str| secrets.iter().any(|secret| line.contains(secret));
         let leaks = text.lines().filter(shows).count();
         assert_eq!(leaks, 0, "lines with a value or a credential were logged");

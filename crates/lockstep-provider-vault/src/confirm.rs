@@ -1,14 +1,12 @@
 //! Caches what a client confirmed with the server before it trusts it.
 
 use std::{
-    sync::{
-        Mutex as StdMutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use lockstep_provider::{ErrorKind, ProviderError};
+use parking_lot::Mutex as SyncMutex;
 use tokio::{sync::Mutex, time::Instant};
 
 /// How long the server's information about an engine is used. An administrator can mount another
@@ -26,7 +24,7 @@ pub(crate) const RECENT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Confirmation<T = ()> {
     /// The last success and when its check began.
-    success: StdMutex<Option<(T, Instant)>>,
+    success: SyncMutex<Option<(T, Instant)>>,
     /// Checks that have ended, successfully or not.
     attempts: AtomicU64,
     /// The error of the last check, for the requests that waited for it.
@@ -36,7 +34,7 @@ pub(crate) struct Confirmation<T = ()> {
 impl<T> Default for Confirmation<T> {
     fn default() -> Self {
         Self {
-            success: StdMutex::default(),
+            success: SyncMutex::default(),
             attempts: AtomicU64::default(),
             failure: Mutex::default(),
         }
@@ -71,13 +69,13 @@ impl<T: Clone> Confirmation<T> {
         let result = check.await;
         *failure = result.as_ref().err().filter(|error| is_shared(error)).cloned();
         let success = result.as_ref().ok().map(|known| (known.clone(), began));
-        *self.success.lock().unwrap_or_else(PoisonError::into_inner) = success;
+        *self.success.lock() = success;
         self.attempts.fetch_add(1, Ordering::AcqRel);
         result
     }
 
     fn known(&self, max_age: Duration) -> Option<T> {
-        let success = self.success.lock().unwrap_or_else(PoisonError::into_inner);
+        let success = self.success.lock();
         let (known, began) = success.as_ref()?;
         (began.elapsed() <= max_age).then(|| known.clone())
     }

@@ -1,11 +1,8 @@
 //! Remembers the key/value engines that a server has named.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex as StdMutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex as SyncMutex;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{confirm::TRUSTED_FOR, path};
@@ -19,7 +16,7 @@ const MAX_KNOWN: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     /// Mount paths without a trailing slash, and when the lookup of each began.
-    known: StdMutex<BTreeMap<String, Instant>>,
+    known: SyncMutex<BTreeMap<String, Instant>>,
     /// Held during a lookup, so that concurrent reads below one mount path share it.
     pub(crate) asking: Mutex<()>,
 }
@@ -28,7 +25,7 @@ impl Mounts {
     /// Returns the mount path of the engine that holds a path, if it was looked up at most
     /// `max_age` ago.
     pub(crate) fn holding(&self, path: &str, max_age: Duration) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known
             .iter()
             .find(|(mount, asked)| asked.elapsed() <= max_age && path::below(path, mount).is_some())
@@ -38,7 +35,7 @@ impl Mounts {
     /// Remembers a mount path. The server has no engine below another, so those above and below it
     /// are removed.
     pub(crate) fn keep(&self, mount: String, asked: Instant) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         known.retain(|other, asked| {
             asked.elapsed() <= TRUSTED_FOR
                 && path::below(other, &mount).is_none()
@@ -51,7 +48,7 @@ impl Mounts {
 
     /// Forgets the engine that held a path.
     pub(crate) fn forget(&self, path: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         known.retain(|mount, _| path::below(path, mount).is_none());
     }
 }

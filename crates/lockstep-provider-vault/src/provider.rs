@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::{
     StreamExt as _,
-    stream::{self, BoxStream},
+    stream::{self},
 };
 use jiff::Timestamp;
 use lockstep_api::{StoreProvider, VaultProvider, vault::KvVersion};
@@ -13,9 +13,9 @@ use lockstep_core::time::{SharedClock, SystemClock};
 use lockstep_http::Connect;
 use lockstep_provider::{
     CONCURRENT_CALLS, Capability, Ciphertext, Context, Costs, Credentials, Encryptor, ErrorKind, EventSource,
-    FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Leases, Location, Locator, Minted, Notice,
-    Operation, Part, Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret,
-    SecretValue, StoreConfig,
+    FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Leases, Location, Locator, Minted, Operation, Part,
+    Provider, ProviderError, ProviderFactory, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, StoreConfig,
+    no_key,
 };
 use serde_json::value::RawValue;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
@@ -36,6 +36,9 @@ use crate::{
     tls::Tls,
     transit::{Key, TransitEncryptor},
 };
+
+/// The field of the key for ciphertexts.
+const KMS_FIELD: &str = "spec.provider.vault.transit";
 
 /// Builds `vault` providers.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,7 +89,7 @@ impl ProviderFactory for VaultFactory {
         let connect = Connect::from(config);
         let config = configured(config)?;
         let Some(key) = config.transit.clone().map(Key::new) else {
-            return Err(no_key(Operation::Configure));
+            return Err(no_key(Operation::Configure, KMS_FIELD));
         };
         let server = server(&config, connect, Arc::new(SystemClock), credentials, false).await?;
         Ok(Arc::new(TransitEncryptor { server, key }))
@@ -125,12 +128,6 @@ async fn server(
     let tls = Tls::load(config, credentials.as_ref()).await?;
     let client = Client::new(config, connect, &tls, clock, hears)?;
     Ok(Authenticated::new(client, config.method.clone(), credentials))
-}
-
-fn no_key(operation: Operation) -> ProviderError {
-    let message = "the store names no key for ciphertexts";
-    ProviderError::new(ErrorKind::Unsupported, operation, message)
-        .with_hint("Set spec.provider.vault.transit")
 }
 
 /// One key/value engine, or all of them if the store has no mount path, read with one identity.
@@ -188,7 +185,7 @@ impl Provider for Vault {
     async fn decrypt(&self, _cx: &Context, ciphertext: &Ciphertext) -> Result<SecretValue, ProviderError> {
         match &self.transit {
             Some(key) => key.decrypt(&self.server, ciphertext).await,
-            None => Err(no_key(Operation::Decrypt)),
+            None => Err(no_key(Operation::Decrypt, KMS_FIELD)),
         }
     }
 
@@ -196,13 +193,7 @@ impl Provider for Vault {
         self.server.check().await
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
+    lockstep_provider::returns_none!(notice, changes);
 
     fn events(&self) -> Option<Arc<dyn EventSource>> {
         let events = self.events.clone()?;

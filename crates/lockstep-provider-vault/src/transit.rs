@@ -20,7 +20,9 @@ use std::{
 
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use lockstep_provider::{Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue};
+use lockstep_provider::{
+    Binding, Ciphertext, Encryptor, ErrorKind, Operation, ProviderError, SecretValue, undecryptable,
+};
 use serde::Deserialize;
 use vaultrs::api::transit::requests::{DecryptDataRequest, EncryptDataRequest};
 use zeroize::Zeroizing;
@@ -290,15 +292,7 @@ impl Key {
     }
 
     fn undecryptable(&self) -> ProviderError {
-        ProviderError::new(
-            ErrorKind::Undecryptable,
-            Operation::Decrypt,
-            format!(
-                "transit key \"{}\" does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged",
-                self.name
-            ),
-        )
-        .with_hint("Seal the value again, with the key of this store")
+        undecryptable(&format!("transit key \"{}\"", self.name))
     }
 }
 

@@ -4,14 +4,10 @@ mod changes;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use moka::future::Cache;
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
@@ -38,7 +34,6 @@ const FAILURE_STANDS: Duration = Duration::from_secs(1);
 pub struct Clients {
     registry: Registry,
     metrics: FetchMetrics,
-    options: StackOptions,
     cache: Cache<Identity, Arc<dyn Provider>>,
     state: Arc<Mutex<State>>,
     watched: Watched,
@@ -74,18 +69,10 @@ impl Clients {
         Self {
             registry,
             metrics,
-            options: StackOptions::default(),
             cache,
             state: Arc::default(),
             watched: Watched::default(),
         }
-    }
-
-    /// Sets the options of the layers around each client.
-    #[must_use]
-    pub fn with_options(mut self, options: StackOptions) -> Self {
-        self.options = options;
-        self
     }
 
     /// Returns the client of a store identity, and builds it if there is none. Concurrent callers
@@ -114,7 +101,7 @@ impl Clients {
                 Ok(provider) => {
                     let watch = self.watched.add(key, provider.as_ref());
                     let counted = Counted::new(self.metrics.clients().clone());
-                    let client = Layered::new(provider, config, &self.metrics, self.options);
+                    let client = Layered::new(provider, config, &self.metrics, StackOptions::default());
                     Ok(Arc::new(client.keeping((counted, watch))) as Arc<dyn Provider>)
                 }
                 Err(error) => {
@@ -131,7 +118,7 @@ impl Clients {
 
     /// Returns what the store's client can do, or `None` if it has no client at the moment.
     pub async fn capability(&self, key: &StoreKey) -> Option<Capability> {
-        let revision = self.state().current.get(key).cloned()?;
+        let revision = self.state.lock().current.get(key).cloned()?;
         let identity = Identity {
             key: key.clone(),
             revision,
@@ -149,7 +136,7 @@ impl Clients {
     /// Drops a store's client of any revision. The next caller builds a new one.
     pub async fn drop_client(&self, key: &StoreKey) {
         let revision = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.failures.retain(|identity, _| identity.key != *key);
             state.current.remove(key)
         };
@@ -172,7 +159,7 @@ impl Clients {
     /// Makes this identity the store's current one, and drops the previous one.
     async fn drop_older(&self, identity: Identity) {
         let older = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.failures.remove(&identity);
             state
                 .current
@@ -194,22 +181,18 @@ impl Clients {
     }
 
     fn standing_failure(&self, identity: &Identity) -> Result<(), ProviderError> {
-        match self.state().failures.get(identity) {
+        match self.state.lock().failures.get(identity) {
             Some((since, error)) if since.elapsed() < FAILURE_STANDS => Err(error.clone()),
             _ => Ok(()),
         }
     }
 
     fn remember_failure(&self, identity: Identity, error: ProviderError) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state
             .failures
             .retain(|_, (since, _)| since.elapsed() < FAILURE_STANDS);
         state.failures.insert(identity, (Instant::now(), error));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

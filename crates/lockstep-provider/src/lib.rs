@@ -38,13 +38,14 @@ pub use lockstep_core::{
         RemoteSecret, Scope, SecretValue, Verbatim,
     },
 };
-pub use login::{Authenticator, Grant, Login, Session};
+pub use login::{Authenticator, CallError, Grant, Login, Session};
 pub use match_time::MatchTime;
 pub use memory::{MemoryBackend, MemoryFactory};
 pub use metrics::FetchMetrics;
 pub use paging::{Listing, MAX_TOKEN_BYTES, Paging};
 pub use parts::Parts;
 pub use provider::{
-    Backlog, CONCURRENT_CALLS, Capability, Context, Encryptor, Leases, NoLeases, Notice, Provider, no_kms,
+    Backlog, CONCURRENT_CALLS, Capability, Changed, Context, Encryptor, Leases, NoLeases, Notice, Provider,
+    no_key, no_kms, undecryptable,
 };
 pub use timeout::DEFAULT_TIMEOUT;

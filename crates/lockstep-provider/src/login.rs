@@ -14,13 +14,14 @@ mod session;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex as StdMutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex as SyncMutex;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, timeout},
@@ -34,6 +35,9 @@ use crate::{ErrorKind, Operation, ProviderError};
 const RENEWAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between a failed renewal and the next attempt.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a store counts as working after a successful request.
+const WORKS_FOR: Duration = Duration::from_secs(300);
 
 /// Minimum lifetime of a login. With a shorter one, every request would log in again.
 const MIN_LIFETIME: Duration = Duration::from_secs(2);
@@ -70,6 +74,16 @@ pub trait Authenticator: fmt::Display + Send + Sync {
     }
 }
 
+/// The error of a request that is sent with a login. A failed login becomes one.
+pub trait CallError: From<ProviderError> {
+    /// Whether a new credential of the same identity may help.
+    fn is_of_credentials(&self) -> bool;
+
+    /// Whether the error does not mean that the store is failing: something is missing or not
+    /// granted. In a request for several items, it can be about one of them.
+    fn is_an_answer(&self) -> bool;
+}
+
 /// The state that the lock on logging in protects.
 #[derive(Default)]
 struct Refresh {
@@ -82,10 +96,13 @@ struct Refresh {
 /// The one login of a store identity.
 pub struct Login<A: Authenticator> {
     authenticator: A,
-    current: StdMutex<Option<Arc<Session<A::Credential>>>>,
+    current: SyncMutex<Option<Arc<Session<A::Credential>>>>,
     refresh: Mutex<Refresh>,
     /// Logins and renewals that have ended, successful or not.
     attempts: AtomicU64,
+    /// Time of the last successful [`Login::call`]. `None` if one failed since because of the
+    /// service or the credentials.
+    worked: SyncMutex<Option<Instant>>,
 }
 
 impl<A: Authenticator> fmt::Debug for Login<A> {
@@ -99,9 +116,10 @@ impl<A: Authenticator> Login<A> {
     pub fn new(authenticator: A) -> Self {
         Self {
             authenticator,
-            current: StdMutex::default(),
+            current: SyncMutex::default(),
             refresh: Mutex::default(),
             attempts: AtomicU64::new(0),
+            worked: SyncMutex::default(),
         }
     }
 
@@ -169,34 +187,53 @@ impl<A: Authenticator> Login<A> {
         }
     }
 
+    /// Sends a request of the store as [`Login::send`] does, and records whether the store works.
+    ///
+    /// # Errors
+    /// As [`Login::send`].
+    pub async fn call<T, E, F>(&self, request: impl Fn(A::Credential) -> F) -> Result<T, E>
+    where
+        A::Credential: Clone,
+        E: CallError,
+        F: Future<Output = Result<T, E>>,
+    {
+        let outcome = self.send(request).await;
+        let works = match &outcome {
+            Ok(_) => Some(Instant::now()),
+            Err(error) if error.is_an_answer() => return outcome,
+            Err(_) => None,
+        };
+        *self.worked.lock() = works;
+        outcome
+    }
+
+    /// Returns whether a [`Login::call`] succeeded recently and none has failed since.
+    pub fn works(&self) -> bool {
+        let worked = *self.worked.lock();
+        worked.is_some_and(|at| at.elapsed() < WORKS_FOR)
+    }
+
     /// Sends a request with a credential, and once more with a new one if the service rejects it.
     ///
     /// # Errors
-    /// The error of the request, or the error of a login as `login_failed` returns it.
-    pub async fn call<T, E, F>(
-        &self,
-        request: impl Fn(A::Credential) -> F,
-        is_rejected: impl Fn(&E) -> bool,
-        login_failed: impl Fn(ProviderError) -> E,
-    ) -> Result<T, E>
+    /// The error of the request or of a login.
+    pub async fn send<T, E, F>(&self, request: impl Fn(A::Credential) -> F) -> Result<T, E>
     where
         A::Credential: Clone,
+        E: CallError,
         F: Future<Output = Result<T, E>>,
     {
-        let session = self.session().await.map_err(&login_failed)?;
+        let session = self.session().await?;
         let outcome = request(session.credential.clone()).await;
-        if !outcome.as_ref().is_err_and(is_rejected) {
+        if !outcome.as_ref().is_err_and(E::is_of_credentials) {
             return outcome;
         }
-        let fresh = self.replace(session.generation()).await;
-        request(fresh.map_err(login_failed)?.credential.clone()).await
+        let fresh = self.replace(session.generation()).await?;
+        request(fresh.credential.clone()).await
     }
 
     fn current(&self) -> Option<Arc<Session<A::Credential>>> {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.current.lock().clone()
     }
 
     /// Makes a grant the current session. `asked` is when it was requested.
@@ -209,7 +246,7 @@ impl<A: Authenticator> Login<A> {
         let generation = self.attempts.fetch_add(1, Ordering::AcqRel) + 1;
         let renewal_age = |lifetime| self.authenticator.renewal_age(lifetime);
         let session = Arc::new(Session::new(credential, generation, lifetime, asked, renewal_age));
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&session));
+        *self.current.lock() = Some(Arc::clone(&session));
         *refresh = Refresh::default();
         session
     }

@@ -5,12 +5,10 @@ mod backend;
 mod faults;
 mod provider;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 
 pub use backend::MemoryBackend;
 
@@ -50,10 +48,7 @@ impl MemoryFactory {
 
     /// Sets the backend of a store, replacing an earlier one.
     pub fn insert(&self, key: StoreKey, backend: &MemoryBackend) {
-        self.backends
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, backend.clone());
+        self.backends.write().insert(key, backend.clone());
     }
 
     /// Returns how many clients were requested.
@@ -78,12 +73,7 @@ impl ProviderFactory for MemoryFactory {
         _: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
         self.builds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let backend = self
-            .backends
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&config.key)
-            .cloned();
+        let backend = self.backends.read().get(&config.key).cloned();
         let Some(backend) = backend else {
             let message = "there is no backend in memory for this store";
             return Err(ProviderError::new(

@@ -2,11 +2,9 @@
 //! metric: its registration, the metrics reference and the removal of its series are derived from
 //! it.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::Mutex;
 use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry,
@@ -195,17 +193,14 @@ impl<S: MetricSet> PerStore<S> {
         let key = owner.iter().map(|&value| value.to_owned()).collect();
         // The template was created with the same names and help texts, so this does not fail.
         let create = || S::create(owner).unwrap_or_else(|_| self.template.clone());
-        self.sets().entry(key).or_insert_with(create).clone()
+        self.sets.lock().entry(key).or_insert_with(create).clone()
     }
 
     /// Removes every series of a store.
     pub fn remove(&self, store: &str) {
-        self.sets()
+        self.sets
+            .lock()
             .retain(|owner, _| owner.last().is_none_or(|label| label != store));
-    }
-
-    fn sets(&self) -> MutexGuard<'_, BTreeMap<Vec<String>, S>> {
-        self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,6 +210,6 @@ impl<S: MetricSet> Collector for PerStore<S> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        self.sets().values().flat_map(Collector::collect).collect()
+        self.sets.lock().values().flat_map(Collector::collect).collect()
     }
 }

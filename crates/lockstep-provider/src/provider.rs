@@ -16,6 +16,9 @@ use crate::{
 /// Maximum number of concurrent calls of one request.
 pub const CONCURRENT_CALLS: usize = 8;
 
+/// One item whenever a value may have changed.
+pub type Changed = BoxStream<'static, ()>;
+
 /// A client of one store with one identity. Everything that a tenant can influence was checked
 /// before.
 ///
@@ -65,11 +68,33 @@ pub trait Provider: Leases + Send + Sync + fmt::Debug {
     /// contains nothing of the value.
     ///
     /// Messages about single values, which have to be acknowledged, come from [`Provider::events`].
-    fn changes(&self) -> Option<BoxStream<'static, ()>>;
+    fn changes(&self) -> Option<Changed>;
 
     /// Returns the source of the store's `events`, or `None` if the store has none. Layers do not
     /// limit it: a consumer waits most of the time, and uses nothing of the budget for reads.
     fn events(&self) -> Option<Arc<dyn EventSource>>;
+}
+
+/// Implements those of [`Provider::notice`], [`Provider::changes`] and [`Provider::events`] from
+/// which a provider returns nothing.
+#[macro_export]
+macro_rules! returns_none {
+    ($($method:ident),+) => { $($crate::returns_none!(@ $method);)+ };
+    (@ notice) => {
+        fn notice(&self) -> Option<$crate::Notice> {
+            None
+        }
+    };
+    (@ changes) => {
+        fn changes(&self) -> Option<$crate::Changed> {
+            None
+        }
+    };
+    (@ events) => {
+        fn events(&self) -> Option<std::sync::Arc<dyn $crate::EventSource>> {
+            None
+        }
+    };
 }
 
 /// Issues, renews and revokes credentials. A provider without this feature implements [`NoLeases`].
@@ -149,6 +174,21 @@ fn no_leases(provider: &dyn Provider, operation: Operation) -> ProviderError {
     let name = provider.capability().name;
     let message = format!("a store of provider {name} makes no credentials");
     ProviderError::new(ErrorKind::Unsupported, operation, message)
+}
+
+/// Returns the error for a store whose configuration does not set the field of its KMS key.
+pub fn no_key(operation: Operation, field: &str) -> ProviderError {
+    let message = "the store names no key for ciphertexts";
+    ProviderError::new(ErrorKind::Unsupported, operation, message).with_hint(format!("Set {field}"))
+}
+
+/// Returns the error for a ciphertext that a key, as messages name it, does not decrypt.
+pub fn undecryptable(key: &str) -> ProviderError {
+    let message = format!(
+        "{key} does not decrypt the ciphertext: it was sealed with another key or for another place, or is damaged"
+    );
+    ProviderError::new(ErrorKind::Undecryptable, Operation::Decrypt, message)
+        .with_hint("Seal the value again, with the key of this store")
 }
 
 /// Returns the error of [`Provider::decrypt`] for a provider without KMS.

@@ -27,7 +27,7 @@ mod sts;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -39,12 +39,14 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::net::TcpListener;
 
 pub use self::kms::KeyState;
 use self::signature::{Authorization, Signed};
 pub(crate) use self::{kms::KmsKey, parameter_store::Parameter, secrets_manager::Secret};
+use crate::http;
 
 /// The account of all resources.
 pub const ACCOUNT: &str = "123456789012";
@@ -153,16 +155,10 @@ struct World {
 pub struct Aws {
     address: SocketAddr,
     world: Shared,
-    task: AbortHandle,
+    _server: http::Serving,
 }
 
 type Shared = Arc<Mutex<World>>;
-
-impl Drop for Aws {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Aws {
     /// Starts a stand-in with one access key, which may do everything.
@@ -177,16 +173,12 @@ impl Aws {
             secret: Some(SECRET_ACCESS_KEY.to_owned()),
             ..Key::default()
         };
-        lock(&world).keys.insert(ACCESS_KEY_ID.to_owned(), key);
+        world.lock().keys.insert(ACCESS_KEY_ID.to_owned(), key);
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
-        let task = tokio::spawn(async move {
-            // An error also fails the test's requests, so it need not be reported here.
-            let _ = axum::serve(listener, router).await;
-        });
         Ok(Self {
             address,
             world,
-            task: task.abort_handle(),
+            _server: http::serve(listener, router),
         })
     }
 
@@ -197,94 +189,97 @@ impl Aws {
 
     /// Sets the fault of further calls. `None` ends it.
     pub fn trouble(&self, trouble: Option<Trouble>) {
-        lock(&self.world).trouble = trouble;
+        self.world.lock().trouble = trouble;
     }
 
     /// Delays all further responses.
     pub fn latency(&self, latency: Duration) {
-        lock(&self.world).latency = latency;
+        self.world.lock().latency = latency;
     }
 
     /// Sets the lifetime of new sessions.
     pub fn lifetime(&self, lifetime: Duration) {
-        lock(&self.world).lifetime = Some(lifetime);
+        self.world.lock().lifetime = Some(lifetime);
     }
 
     /// Limits the number of values on one page of a batch.
     pub fn page(&self, page: usize) {
-        lock(&self.world).page = Some(page);
+        self.world.lock().page = Some(page);
     }
 
     /// Denies all reads of this name.
     pub fn deny_name(&self, name: &str) {
-        lock(&self.world).denied_names.insert(name.to_owned());
+        self.world.lock().denied_names.insert(name.to_owned());
     }
 
     /// Makes Secrets Manager reject this id, and every batch that contains it.
     pub fn refuse_id(&self, id: &str) {
-        lock(&self.world).refused_ids.insert(id.to_owned());
+        self.world.lock().refused_ids.insert(id.to_owned());
     }
 
     /// Denies this action to everyone, such as `BatchGetSecretValue`.
     pub fn deny_action(&self, action: &str) {
-        lock(&self.world).denied_actions.insert(action.to_owned());
+        self.world.lock().denied_actions.insert(action.to_owned());
     }
 
     /// Denies everything except these actions and logins.
     pub fn allow_only(&self, actions: &[&str]) {
         let actions = actions.iter().map(ToString::to_string).collect();
-        lock(&self.world).allowed_actions = Some(actions);
+        self.world.lock().allowed_actions = Some(actions);
     }
 
     /// Denies this action to the owner of this access key.
     pub fn deny_action_to(&self, key: &str, action: &str) {
         let denied = (key.to_owned(), action.to_owned());
-        lock(&self.world).denied_to_key.insert(denied);
+        self.world.lock().denied_to_key.insert(denied);
     }
 
     /// Allows this action to everyone again.
     pub fn allow_action(&self, action: &str) {
-        lock(&self.world).denied_actions.remove(action);
+        self.world.lock().denied_actions.remove(action);
     }
 
     /// Adds an access key whose owner may sign with any secret.
     pub fn add_key(&self, id: &str) {
-        lock(&self.world).keys.insert(id.to_owned(), Key::default());
+        self.world.lock().keys.insert(id.to_owned(), Key::default());
     }
 
     /// Removes every session and every access key, so that their signatures are rejected.
     pub fn revoke_all(&self) {
-        lock(&self.world).keys.clear();
+        self.world.lock().keys.clear();
     }
 
     /// Lets a ServiceAccount's token be exchanged for a role.
     pub fn trust(&self, token: &str, role: &str) {
-        lock(&self.world).web.insert(token.to_owned(), role.to_owned());
+        self.world.lock().web.insert(token.to_owned(), role.to_owned());
     }
 
     /// Lets the tokens of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, be exchanged
     /// for a role. Their signatures are not checked.
     pub fn trust_subject(&self, subject: &str, role: &str) {
-        lock(&self.world)
+        self.world
+            .lock()
             .subjects
             .insert(subject.to_owned(), role.to_owned());
     }
 
     /// Requires this external id to assume this role.
     pub fn require_external_id(&self, role: &str, id: &str) {
-        lock(&self.world)
+        self.world
+            .lock()
             .external_ids
             .insert(role.to_owned(), id.to_owned());
     }
 
     /// Returns the calls so far.
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.world).calls.clone()
+        self.world.lock().calls.clone()
     }
 
     /// Returns the number of calls of this action.
     pub fn count(&self, action: &str) -> usize {
-        lock(&self.world)
+        self.world
+            .lock()
             .calls
             .iter()
             .filter(|call| call.action == action)
@@ -293,23 +288,19 @@ impl Aws {
 
     /// Returns the number of calls for values so far, and of different names in them.
     pub fn reads(&self) -> (u64, usize) {
-        let world = lock(&self.world);
+        let world = self.world.lock();
         (world.reads.0, world.reads.1.len())
     }
 
     /// Returns the maximum number of concurrent calls so far.
     pub fn most_in_flight(&self) -> usize {
-        lock(&self.world).in_flight.1
+        self.world.lock().in_flight.1
     }
 
     /// Clears the recorded calls.
     pub fn forget_calls(&self) {
-        lock(&self.world).calls.clear();
+        self.world.lock().calls.clear();
     }
-}
-
-fn lock(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {
@@ -393,7 +384,7 @@ struct InFlight<'a>(&'a Shared);
 
 impl<'a> InFlight<'a> {
     fn new(shared: &'a Shared) -> Self {
-        let (now, most) = &mut lock(shared).in_flight;
+        let (now, most) = &mut shared.lock().in_flight;
         *now += 1;
         *most = (*now).max(*most);
         Self(shared)
@@ -402,7 +393,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        lock(self.0).in_flight.0 -= 1;
+        self.0.lock().in_flight.0 -= 1;
     }
 }
 
@@ -419,7 +410,7 @@ async fn serve(
         .and_then(|target| target.to_str().ok())
         .map(str::to_owned);
     let _in_flight = InFlight::new(&world);
-    let latency = lock(&world).latency;
+    let latency = world.lock().latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
@@ -483,7 +474,7 @@ fn signer(world: &World, signed: &Signed<'_>) -> Result<Option<(String, Key)>, U
 }
 
 fn json_call(shared: &Shared, signed: &Signed<'_>, target: &str, text: &str) -> Response {
-    let mut world = lock(shared);
+    let mut world = shared.lock();
     let action = target.rsplit('.').next().unwrap_or_default().to_owned();
     let signed = signer(&world, signed).map_err(Unsigned::refusal);
     world.note_call(&action, signed.as_ref().ok().cloned().flatten(), text);

@@ -1,12 +1,10 @@
 //! A clock that stands still until a test moves it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lockstep_core::time::Clock;
+use parking_lot::Mutex;
 
 /// A clock that a test sets and moves.
 #[derive(Debug)]
@@ -20,13 +18,13 @@ impl ManualClock {
 
     /// Moves it forward, at most to the end of representable time.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.lock();
         *now = now.checked_add(by).unwrap_or(*now);
     }
 
     /// Sets it, also backwards, like a corrected system clock.
     pub fn set(&self, now: Timestamp) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.0.lock() = now;
     }
 }
 
@@ -39,7 +37,7 @@ impl Default for ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 

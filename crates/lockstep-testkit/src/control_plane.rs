@@ -11,19 +11,17 @@ mod servers;
 
 use std::{
     path::Path,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, api::PostParams, config::KubeConfigOptions, config::Kubeconfig};
+use parking_lot::Mutex;
 
-pub use self::builder::ControlPlaneBuilder;
 use self::servers::Servers;
+pub use self::{builder::ControlPlaneBuilder, kubeconfig::service_account_token};
 use crate::{certificates::Identity, http, process::Process, progress::human, scratch::Scratch};
 
 /// How long the control plane may take to become ready on a busy machine.
@@ -130,7 +128,7 @@ impl ControlPlane {
 
     /// Kills the API server (signal 9). Connections to its address are refused from now on.
     pub fn stop_api_server(&self) {
-        drop(lock(&self.api_server).take());
+        drop(self.api_server.lock().take());
     }
 
     /// Starts the API server, on the same address and with the same data, and waits until it is
@@ -139,14 +137,8 @@ impl ControlPlane {
     /// # Errors
     /// When it does not become ready.
     pub async fn start_api_server(&self) -> Result<()> {
-        *lock(&self.api_server) = Some(self.servers.api_server(self.folder.path()).spawn()?);
+        *self.api_server.lock() = Some(self.servers.api_server(self.folder.path()).spawn()?);
         self.wait_until_ready().await
-    }
-
-    /// Stops the controller manager: namespaces stop terminating, and owned objects are not
-    /// collected.
-    pub fn stop_controller_manager(&self) {
-        drop(lock(&self.controller_manager).take());
     }
 
     /// Starts the controller manager. It begins its work about two seconds later.
@@ -156,7 +148,7 @@ impl ControlPlane {
     pub fn start_controller_manager(&self) -> Result<()> {
         let spec = self.servers.controller_manager(self.folder.path());
         let spec = spec.context("this control plane was built without a controller manager")?;
-        *lock(&self.controller_manager) = Some(spec.spawn()?);
+        *self.controller_manager.lock() = Some(spec.spawn()?);
         Ok(())
     }
 
@@ -166,7 +158,7 @@ impl ControlPlane {
         let began = Instant::now();
         loop {
             for server in [&self.etcd, &self.api_server] {
-                if let Some(process) = lock(server).as_mut() {
+                if let Some(process) = server.lock().as_mut() {
                     process.ensure_running()?;
                 }
             }
@@ -177,7 +169,9 @@ impl ControlPlane {
                 return Ok(());
             }
             if began.elapsed() > READY_LIMIT {
-                let log = lock(&self.api_server)
+                let log = self
+                    .api_server
+                    .lock()
                     .as_ref()
                     .map(Process::log_tail)
                     .unwrap_or_default();
@@ -196,8 +190,4 @@ pub(crate) async fn client_from(kubeconfig: Kubeconfig) -> Result<Client> {
     crate::init();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Client::try_from(config).context("build a client of the API server")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

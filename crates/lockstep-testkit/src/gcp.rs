@@ -60,7 +60,7 @@ mod tokens;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -73,7 +73,8 @@ use axum::{
     response::Response,
 };
 use jiff::Timestamp;
-use tokio::{net::TcpListener, task::AbortHandle};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
 
 use self::{
     access::Rights,
@@ -90,6 +91,7 @@ pub use self::{
     secrets::VersionState,
     tokens::{gke_principal, principal},
 };
+use crate::http;
 
 /// The project of all resources.
 pub const PROJECT: &str = "lockstep-test";
@@ -192,16 +194,10 @@ struct World {
 pub struct Gcp {
     address: SocketAddr,
     world: Shared,
-    task: AbortHandle,
+    _server: http::Serving,
 }
 
 type Shared = Arc<Mutex<World>>;
-
-impl Drop for Gcp {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Gcp {
     /// Starts a stand-in with [`SERVICE_ACCOUNT`] and [`NODE`], which may do everything.
@@ -220,21 +216,18 @@ impl Gcp {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.context("listen")?;
         let address = listener.local_addr().context("ask for the port")?;
         let world = Shared::default();
-        lock(&world).address = format!("http://{address}");
+        world.lock().address = format!("http://{address}");
         for account in [SERVICE_ACCOUNT, NODE] {
-            lock(&world)
+            world
+                .lock()
                 .accounts
                 .insert(account.to_owned(), Account::default());
         }
         let router = Router::new().fallback(serve).with_state(Arc::clone(&world));
-        let task = tokio::spawn(async move {
-            // An error also fails the test's requests, so it need not be reported here.
-            let _ = axum::serve(listener, router).await;
-        });
         Ok(Self {
             address,
             world,
-            task: task.abort_handle(),
+            _server: http::serve(listener, router),
         })
     }
 
@@ -250,37 +243,38 @@ impl Gcp {
 
     /// Sets the fault of further calls of Secret Manager and KMS. `None` ends it.
     pub fn trouble(&self, trouble: Option<Trouble>) {
-        lock(&self.world).trouble = trouble;
+        self.world.lock().trouble = trouble;
     }
 
     /// Sets the fault of further calls for tokens. `None` ends it.
     pub fn token_trouble(&self, trouble: Option<Trouble>) {
-        lock(&self.world).token_trouble = trouble;
+        self.world.lock().token_trouble = trouble;
     }
 
     /// Delays all further responses.
     pub fn latency(&self, latency: Duration) {
-        lock(&self.world).latency = latency;
+        self.world.lock().latency = latency;
     }
 
     /// Sets the lifetime of new tokens.
     pub fn lifetime(&self, lifetime: Duration) {
-        lock(&self.world).lifetime = Some(lifetime);
+        self.world.lock().lifetime = Some(lifetime);
     }
 
     /// Limits the number of entries on one page of a list.
     pub fn page(&self, page: usize) {
-        lock(&self.world).page = Some(page);
+        self.world.lock().page = Some(page);
     }
 
     /// Returns the calls so far.
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.world).calls.clone()
+        self.world.lock().calls.clone()
     }
 
     /// Returns the number of calls of this action, such as `AccessSecretVersion`.
     pub fn count(&self, action: &str) -> usize {
-        lock(&self.world)
+        self.world
+            .lock()
             .calls
             .iter()
             .filter(|call| call.action == action)
@@ -289,7 +283,8 @@ impl Gcp {
 
     /// Returns the number of calls of this action by this identity.
     pub fn count_of(&self, identity: &str, action: &str) -> usize {
-        lock(&self.world)
+        self.world
+            .lock()
             .calls
             .iter()
             .filter(|call| call.action == action && call.identity.as_deref() == Some(identity))
@@ -298,18 +293,14 @@ impl Gcp {
 
     /// Returns the number of calls for values so far, and of different versions in them.
     pub fn reads(&self) -> (u64, usize) {
-        let world = lock(&self.world);
+        let world = self.world.lock();
         (world.reads.0, world.reads.1.len())
     }
 
     /// Clears the recorded calls.
     pub fn forget_calls(&self) {
-        lock(&self.world).calls.clear();
+        self.world.lock().calls.clear();
     }
-}
-
-fn lock(world: &Shared) -> MutexGuard<'_, World> {
-    world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl World {
@@ -363,14 +354,14 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let asked = Asked::new(method, &uri, &body);
-    let latency = lock(&world).latency;
+    let latency = world.lock().latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
     if asked.verb.as_deref() == Some("pull") {
         pubsub::wait(&world).await;
     }
-    let world = &mut lock(&world);
+    let world = &mut world.lock();
     if let Some(answer) = metadata::call(world, &asked, &headers) {
         return answer;
     }

@@ -60,7 +60,7 @@ use tokio::sync::OnceCell;
 
 pub use self::{
     clock::ManualClock,
-    control_plane::{ControlPlane, ControlPlaneBuilder},
+    control_plane::{ControlPlane, ControlPlaneBuilder, service_account_token},
     moto::Moto,
     openbao::OpenBao,
     operator::Operator,

@@ -7,12 +7,10 @@
 mod api;
 mod builder;
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -105,7 +103,7 @@ impl OpenBao {
 
     /// Kills the server (signal 9). Connections to its address are refused from now on.
     pub fn stop(&self) {
-        drop(lock(&self.process).take());
+        drop(self.process.lock().take());
     }
 
     /// Starts a stopped server again, on the same address and with the same data, and leaves it
@@ -129,7 +127,7 @@ impl OpenBao {
     }
 
     fn spawn(&self) -> Result<()> {
-        *lock(&self.process) = Some(self.spec.spawn()?);
+        *self.process.lock() = Some(self.spec.spawn()?);
         Ok(())
     }
 
@@ -157,7 +155,7 @@ impl OpenBao {
         let client = crate::http::client(self.ca())?;
         let began = Instant::now();
         loop {
-            if let Some(process) = lock(&self.process).as_mut() {
+            if let Some(process) = self.process.lock().as_mut() {
                 process.ensure_running()?;
             }
             let health = client
@@ -169,7 +167,9 @@ impl OpenBao {
                 return Ok(());
             }
             if began.elapsed() > READY_LIMIT {
-                let log = lock(&self.process)
+                let log = self
+                    .process
+                    .lock()
                     .as_ref()
                     .map(Process::log_tail)
                     .unwrap_or_default();
@@ -181,8 +181,4 @@ impl OpenBao {
             tokio::time::sleep(POLL).await;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,7 @@
 //! Simulates the kubelet of a namespace: pods become ready, and those of Jobs succeed, unless a
 //! test breaks them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -14,8 +10,9 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How often it checks the pods.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -27,13 +24,7 @@ type Broken = BTreeMap<String, Option<(String, String)>>;
 #[derive(Debug)]
 pub struct Pods {
     broken: Arc<Mutex<Broken>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Pods {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Pods {
@@ -50,36 +41,35 @@ impl Pods {
                 tokio::time::sleep(PERIOD).await;
             }
         });
-        Self { broken, task }
+        Self {
+            broken,
+            _task: AbortOnDropHandle::new(task),
+        }
     }
 
     /// Breaks pods with this value of the label `app`: new ones do not become ready, and those of
     /// Jobs fail.
     pub fn break_app(&self, app: &str) {
-        self.lock().insert(app.to_owned(), None);
+        self.broken.lock().insert(app.to_owned(), None);
     }
 
     /// Lets pods with this value of the label `app` become ready only if an annotation has this
     /// value.
     pub fn require(&self, app: &str, annotation: &str, value: &str) {
         let needs = (annotation.to_owned(), value.to_owned());
-        self.lock().insert(app.to_owned(), Some(needs));
+        self.broken.lock().insert(app.to_owned(), Some(needs));
     }
 
     /// Lets pods with this value of the label `app` become ready again.
     pub fn mend_app(&self, app: &str) {
-        self.lock().remove(app);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Broken> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.broken.lock().remove(app);
     }
 }
 
 async fn settle(pods: &Api<Pod>, broken: &Mutex<Broken>) -> Result<()> {
     for pod in pods.list(&ListParams::default()).await? {
         let app = pod.labels().get("app").cloned().unwrap_or_default();
-        let breaks = match broken.lock().unwrap_or_else(PoisonError::into_inner).get(&app) {
+        let breaks = match broken.lock().get(&app) {
             None => false,
             Some(None) => true,
             Some(Some((annotation, value))) => pod.annotations().get(annotation) != Some(value),

@@ -4,10 +4,10 @@ use std::{
     collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
     net::{Ipv4Addr, TcpListener},
-    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Result, bail};
+use parking_lot::Mutex;
 
 /// Below the range of ports for outgoing connections on Linux (32768 and up), so that a restarted
 /// server finds its port free.
@@ -21,7 +21,7 @@ static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// # Errors
 /// When no free port is found.
 pub fn free() -> Result<u16> {
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut given = GIVEN.lock();
     for _ in 0..ATTEMPTS {
         // Random, so that concurrent test processes do not try the same ports in the same order.
         let random = RandomState::new().hash_one(given.len());
@@ -39,7 +39,7 @@ pub fn free() -> Result<u16> {
 /// # Errors
 /// When no free port is found.
 pub fn preferably(port: u16) -> Result<u16> {
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut given = GIVEN.lock();
     if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
         given.insert(port);
         return Ok(port);

@@ -1,7 +1,10 @@
 //! The stand-in for AWS rejects what AWS would reject, with AWS' own error codes, and its faults
 //! work as described.
 
-use std::{panic::catch_unwind, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use lockstep_testkit::aws::{ACCESS_KEY_ID, Aws, REGION, Trouble};
@@ -267,8 +270,13 @@ async fn oversized_value_fails_the_test_unless_requested() -> Result<()> {
     aws.put_secret("large", &largest);
     let answer = caller.answer(target, json!({ "SecretId": "large" })).await?;
     assert_eq!(answer["SecretString"], largest);
-    assert!(catch_unwind(|| aws.put_secret("larger", &larger)).is_err());
-    assert!(catch_unwind(|| aws.put_secret_bytes("larger", larger.as_bytes())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| aws.put_secret("larger", &larger))).is_err());
+    assert!(
+        catch_unwind(AssertUnwindSafe(
+            || aws.put_secret_bytes("larger", larger.as_bytes())
+        ))
+        .is_err()
+    );
     let code = caller.code(target, json!({ "SecretId": "larger" })).await?;
     assert_eq!(code, "ResourceNotFoundException", "nothing was stored");
     aws.put_oversized_secret("larger", &larger);
@@ -277,7 +285,7 @@ async fn oversized_value_fails_the_test_unless_requested() -> Result<()> {
 
     aws.put_parameter("large", &larger[..8192]);
     for length in [0, 8193] {
-        assert!(catch_unwind(|| aws.put_parameter("larger", &larger[..length])).is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| aws.put_parameter("larger", &larger[..length]))).is_err());
     }
     Ok(())
 }

@@ -12,7 +12,10 @@ use lockstep_controller::audiences::RESERVED;
 use lockstep_core::text;
 use lockstep_provider::SecretValue;
 
-use crate::logging::{Directives, LogFormat};
+use crate::{
+    client::Cluster,
+    logging::{Directives, LogFormat},
+};
 
 /// Write Kubernetes Secrets from secret managers and keep them in sync
 ///
@@ -180,17 +183,8 @@ pub(crate) struct RunArguments {
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::RENDER)]
 pub(crate) struct RenderArguments {
-    /// File or folder to read, or `-` for standard input. Can be repeated. In a folder, reads the
-    /// resources of its kustomization.yaml, or all *.yaml, *.yml and *.json files if it has none.
-    /// Links must stay inside the folder, see --root.
-    #[arg(short, long = "file", value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// Folder that links and kustomizations must stay inside. If not set, files must be in or below
-    /// the folder of their kustomization, and listed folders must be in the same Git repository.
-    /// Outside a repository, listed folders must be in the working directory if the named folder
-    /// is, otherwise in the named folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArguments,
     /// Folder with the remote values. The path of a file is the key in the canonical form of its
     /// provider (for Vault, the path below the mount). The content of the file is the value,
     /// including a trailing line break. A value with properties is a JSON file. Version 3 of KEY is
@@ -215,6 +209,22 @@ pub(crate) struct RenderArguments {
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = RenderFormat::Yaml)]
     pub(crate) output: RenderFormat,
+}
+
+// Without a doc comment, which would replace the description of the command.
+#[derive(Debug, Args)]
+pub(crate) struct ManifestArguments {
+    /// File or folder to read, or `-` for standard input. Can be repeated. In a folder, reads the
+    /// resources of its kustomization.yaml, or all *.yaml, *.yml and *.json files if it has none.
+    /// Links must stay inside the folder, see --root.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Folder that links and kustomizations must stay inside. If not set, files must be in or below
+    /// the folder of their kustomization, and listed folders must be in the same Git repository.
+    /// Outside a repository, listed folders must be in the working directory if the named folder
+    /// is, otherwise in the named folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 /// Output formats of `lockstep render`.
@@ -321,17 +331,8 @@ pub(crate) enum SealFormat {
 #[derive(Debug, Args)]
 #[command(after_long_help = examples::PLAN)]
 pub(crate) struct PlanArguments {
-    /// File or folder to read, or `-` for standard input. Can be repeated. In a folder, reads the
-    /// resources of its kustomization.yaml, or all *.yaml, *.yml and *.json files if it has none.
-    /// Links must stay inside the folder, see --root.
-    #[arg(short, long = "file", value_name = "FILE", required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// Folder that links and kustomizations must stay inside. If not set, files must be in or below
-    /// the folder of their kustomization, and listed folders must be in the same Git repository.
-    /// Outside a repository, listed folders must be in the working directory if the named folder
-    /// is, otherwise in the named folder.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArguments,
     /// Namespace of objects without metadata.namespace.
     #[arg(short, long, value_name = "NAMESPACE", env = "LOCKSTEP_NAMESPACE", default_value = "default", value_parser = namespace)]
     pub(crate) namespace: String,
@@ -379,12 +380,8 @@ pub(crate) struct StatusArguments {
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
     pub(crate) output: StatusFormat,
-    /// Kubeconfig file to use. Defaults to KUBECONFIG, or ~/.kube/config if it is not set.
-    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Kubeconfig context to use.
-    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
-    pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
 }
 
 /// Output formats of `lockstep status` and `lockstep history`.
@@ -413,12 +410,8 @@ pub(crate) struct HistoryArguments {
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = StatusFormat::Text)]
     pub(crate) output: StatusFormat,
-    /// Kubeconfig file to use. Defaults to KUBECONFIG, or ~/.kube/config if it is not set.
-    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
-    pub(crate) kubeconfig: Option<PathBuf>,
-    /// Kubeconfig context to use.
-    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
-    pub(crate) context: Option<String>,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
 }
 
 /// Print a shell completion script

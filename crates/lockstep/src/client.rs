@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::Args;
 use kube::{
     Client, Config,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError},
@@ -16,12 +17,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(300);
 /// Timeout for sending a request.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Selects a cluster.
-#[derive(Debug, Clone, Default)]
+// Selects a cluster. Without a doc comment, which would replace the description of a command.
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Cluster {
-    /// Path of the kubeconfig file.
+    /// Kubeconfig file to use. Defaults to KUBECONFIG, or ~/.kube/config if it is not set.
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
-    /// Name of the context.
+    /// Kubeconfig context to use.
+    #[arg(long, value_name = "CONTEXT", env = "LOCKSTEP_CONTEXT")]
     pub(crate) context: Option<String>,
 }
 

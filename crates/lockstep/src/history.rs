@@ -12,7 +12,6 @@ use tokio::runtime;
 
 use crate::{
     cli::{HistoryArguments, StatusFormat},
-    client::Cluster,
     exit,
     span::between,
     status::{answer, in_namespace, missing, print},
@@ -37,11 +36,7 @@ pub(crate) fn history(arguments: &HistoryArguments) -> ExitCode {
 }
 
 async fn run(arguments: &HistoryArguments) -> Result<String, String> {
-    let cluster = Cluster {
-        kubeconfig: arguments.kubeconfig.clone(),
-        context: arguments.context.clone(),
-    };
-    let (client, namespace) = in_namespace(&cluster, arguments.namespace.as_deref()).await?;
+    let (client, namespace) = in_namespace(&arguments.cluster, arguments.namespace.as_deref()).await?;
     let api: Api<SyncedSecret> = Api::namespaced(client, &namespace);
     let object = answer(api.get_opt(&arguments.name))
         .await?

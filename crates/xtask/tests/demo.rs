@@ -10,11 +10,11 @@
 use std::{
     path::Path,
     process::{Command, Output},
-    sync::{Mutex, PoisonError},
 };
 
 use kube::{Api, api::ListParams};
 use lockstep_testkit::{ControlPlane, binaries};
+use parking_lot::Mutex;
 
 /// Runs one demo at a time, because demos prefer the same ports.
 static ONE: Mutex<()> = Mutex::new(());
@@ -24,7 +24,7 @@ fn demo(arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
 }
 
 fn demo_of(binary: &Path, arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = ONE.lock();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
     command
         .args(["demo", "--once", "--binary"])

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{Activity, lock};
+use super::Activity;
 use crate::{context::Shared, metrics::EventMetrics};
 
 /// Maximum backoff after failures of a source.
@@ -99,7 +99,7 @@ async fn receive(
 ) -> Result<(), ProviderError> {
     let mut pace = Pace::default();
     loop {
-        let done = || lock(&shared.events.pending).count_receipts(store);
+        let done = || shared.events.pending.lock().count_receipts(store);
         let messages = pace.receive(source, done).await?;
         // A new connection alone does not reset the backoff: a connection that closes at once is
         // retried with growing delays.
@@ -202,7 +202,7 @@ fn note(
         _ => None,
     };
     let (woken, stores) = {
-        let mut pending = lock(&shared.events.pending);
+        let mut pending = shared.events.pending.lock();
         let woken = pending.add(store, &message.id, receipt, hint, objects);
         // Recorded before waking: a sync that starts after this handles the message, and must not
         // use an older read.
@@ -224,7 +224,7 @@ async fn acknowledge(shared: &Shared, store: &StoreKey, source: &dyn EventSource
         done.notified().await;
         sleep(COLLECT).await;
         let (receipts, left) = {
-            let mut pending = lock(&shared.events.pending);
+            let mut pending = shared.events.pending.lock();
             let receipts = pending.take_receipts(store, MOST_DONE);
             shared
                 .metrics

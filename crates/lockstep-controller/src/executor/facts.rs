@@ -1,9 +1,6 @@
 //! Gathers what a reconcile depends on.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use lockstep_api::SyncedSecretStatus;
 use lockstep_core::{
@@ -88,8 +85,7 @@ impl Executor {
             .collect();
         let view = index.view_of(&self.key, &self.object);
         let stores = view.views.keys().chain(lease_grants.keys());
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) =
-            index.authorization(&self.key.namespace, stores);
+        *self.authorization.lock() = index.authorization(&self.key.namespace, stores);
         Some(Facts {
             object: self.object.clone(),
             namespace: self.key.namespace.to_string(),

@@ -1,11 +1,7 @@
 //! Proves that the admission policies are enforced: sends requests that they must deny, as dry
 //! runs.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
@@ -15,6 +11,7 @@ use kube::{
 };
 use lockstep_api::SyncedSecret;
 use lockstep_core::time::later;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::kube::tokens;
@@ -115,7 +112,7 @@ impl<K: Ord> Proofs<K> {
             return Ok(());
         }
         let holds = |at: Timestamp| now < later(at, PROOF_LASTS);
-        let lock = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.proven.lock();
         let known = lock().get(&place).copied();
         if known.is_some_and(holds) {
             return Ok(());

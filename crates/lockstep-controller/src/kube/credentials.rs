@@ -1,10 +1,6 @@
 //! Reads the credentials of stores from the one namespace that a store may read from.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::{
@@ -15,6 +11,7 @@ use kube::{Api, Client, api::PostParams};
 use lockstep_api::CredentialKind;
 use lockstep_core::text::{escape, is_subdomain, shell_quote};
 use lockstep_provider::{Credentials, ErrorKind, Operation, ProviderError, SecretValue};
+use parking_lot::RwLock;
 
 use crate::{
     audiences::Audiences,
@@ -64,10 +61,7 @@ impl NamespaceCredentials {
             namespace: self.namespace.clone(),
             name: name.to_owned(),
         };
-        self.index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .note_credential(&key, version);
+        self.index.write().note_credential(&key, version);
     }
 
     fn unavailable(message: String) -> ProviderError {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -26,6 +25,7 @@ use lockstep_core::{
     },
     text::{is_subdomain, path_segment},
 };
+use parking_lot::Mutex;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -226,7 +226,7 @@ impl Workloads {
     fn note(&self, namespace: &str, target: &Target, outcome: Result<(), Refusal>, now: Timestamp) {
         let key = (namespace.to_owned(), target.clone());
         {
-            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failures = self.failures.lock();
             if outcome == Err(Refusal::Unknown) {
                 if failures.len() >= MAX_RESTARTS {
                     failures.clear();
@@ -240,7 +240,7 @@ impl Workloads {
         if outcome.is_err() {
             return;
         }
-        let mut restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut restarts = self.restarts.lock();
         restarts.insert(key, now);
         if restarts.len() > MAX_RESTARTS {
             let oldest = restarts.iter().min_by_key(|(_, at)| **at);
@@ -253,7 +253,7 @@ impl Workloads {
     /// Returns the backoff before the next restart of these workloads after unexpected failures:
     /// from 1 to 15 seconds.
     pub fn pause(&self, namespace: &str, targets: &[Target]) -> Duration {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.failures.lock();
         let counts = targets
             .iter()
             .filter_map(|target| failures.get(&(namespace.to_owned(), target.clone())));
@@ -297,7 +297,7 @@ impl Workloads {
 
     /// Returns when this process last restarted each of these workloads.
     pub fn restarted(&self, namespace: &str, targets: &[Target]) -> BTreeMap<Target, Timestamp> {
-        let restarts = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        let restarts = self.restarts.lock();
         targets
             .iter()
             .filter_map(|target| {

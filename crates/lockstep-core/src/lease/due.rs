@@ -7,7 +7,7 @@ use lockstep_api::{Generate, Lease, LeaseStatus, SyncedSecretSpec, SyncedSecretS
 
 use super::{
     action::{Action, Retries},
-    leases::{held, lost},
+    leases::{held, intent_as_lease},
     proof::Issuer,
     request::wanted,
     times::{issuing_ends, renew_at, to_wall_clock},
@@ -132,7 +132,7 @@ pub fn release(
     let intents = status
         .into_iter()
         .filter_map(|status| status.intent.clone())
-        .map(lost)
+        .map(intent_as_lease)
         .filter(|intent| issuer.is_own(intent));
     let leases = status
         .into_iter()

@@ -787,8 +787,8 @@ fn message_about_a_deleted_value_restores_nothing() {
     world.check();
 }
 
-#[test]
-fn rollback_does_not_write_other_values_with_old_versions() {
+/// A world in which a failed rollout of two targets is rolled back.
+fn with_rollback() -> World {
     let rollout = RolloutFeatures {
         targets: 2,
         waves: vec![1],
@@ -796,10 +796,15 @@ fn rollback_does_not_write_other_values_with_old_versions() {
         verify: false,
         rollback: true,
     };
-    let mut world = World::new(Features {
+    World::new(Features {
         rollout: Some(rollout),
         ..PLAIN
-    });
+    })
+}
+
+#[test]
+fn rollback_does_not_write_other_values_with_old_versions() {
+    let mut world = with_rollback();
     for event in [Event::Pass(60), Event::PutBad, Event::Pass(70), Event::Pass(20)] {
         world.play(&event);
     }
@@ -820,17 +825,7 @@ fn rollback_does_not_write_other_values_with_old_versions() {
 #[test]
 fn changed_spec_reaches_a_rolled_back_secret_after_a_failure() {
     for effect in 0..8 {
-        let rollout = RolloutFeatures {
-            targets: 2,
-            waves: vec![1],
-            soak: None,
-            verify: false,
-            rollback: true,
-        };
-        let mut world = World::new(Features {
-            rollout: Some(rollout),
-            ..PLAIN
-        });
+        let mut world = with_rollback();
         for event in [Event::Pass(60), Event::PutBad, Event::Pass(70)] {
             world.play(&event);
         }

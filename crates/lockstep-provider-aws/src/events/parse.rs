@@ -12,6 +12,8 @@ use lockstep_core::events::VersionHint;
 use lockstep_provider::EventKind;
 use serde_json::Value;
 
+use crate::locate::is_arn;
+
 /// The maximum length of an SQS message in bytes is 1 MiB; an event is much shorter.
 const LONGEST: usize = 1 << 20;
 /// The label of the version that a reference without a version reads.
@@ -106,7 +108,7 @@ fn event_kind(
             let names = Names::of_secret(
                 [
                     text(detail, &["name"]),
-                    text(event, &["resources", "0"]).filter(|arn| arn.starts_with("arn:")),
+                    text(event, &["resources", "0"]).filter(|arn| is_arn(arn)),
                 ],
                 prefix,
             );
@@ -117,7 +119,7 @@ fn event_kind(
         (AwsService::ParameterStore, false) if kind == "Parameter Store Change" => {
             let names = [
                 text(detail, &["name"]),
-                text(event, &["resources", "0"]).filter(|arn| arn.starts_with("arn:")),
+                text(event, &["resources", "0"]).filter(|arn| is_arn(arn)),
             ];
             Names::of_parameters(names.into_iter().flatten(), prefix).changed(None, at)
         }
@@ -205,7 +207,7 @@ impl Names {
     fn of_secret<'a>(ids: impl IntoIterator<Item = Option<&'a str>>, prefix: &str) -> Self {
         let mut names = Self(Vec::new());
         for id in ids.into_iter().flatten() {
-            if !id.starts_with("arn:") {
+            if !is_arn(id) {
                 names.name(id, prefix);
                 continue;
             }
@@ -231,7 +233,7 @@ impl Names {
     fn of_parameters<'a>(ids: impl IntoIterator<Item = &'a str>, prefix: &str) -> Self {
         let mut names = Self(Vec::new());
         for id in ids {
-            if !id.starts_with("arn:") {
+            if !is_arn(id) {
                 names.name(id, prefix);
                 continue;
             }

@@ -3,7 +3,7 @@
 use aws_smithy_types::{Blob, DateTime};
 use lockstep_provider::{RemoteSecret, SecretValue};
 
-use crate::value::created;
+use crate::{locate::is_arn, value::created};
 
 /// The version that a read requests.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +61,6 @@ pub(super) fn answered_id<'a>(
 pub(super) fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> bool {
     let answered = if is_arn(id) { arn } else { name };
     answered == Some(id)
-}
-
-/// Whether it is an ARN: no name contains a colon.
-pub(super) fn is_arn(id: &str) -> bool {
-    id.starts_with("arn:")
 }
 
 /// Converts a value of the service, text or bytes.

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_secretsmanager::config::Builder;
-use lockstep_provider::{MAX_TOKEN_BYTES, RemoteSecret};
+use lockstep_provider::{CallError as _, MAX_TOKEN_BYTES, RemoteSecret};
+use tokio::time::Instant;
 
 use super::{
-    Batches, SecretsManager,
+    BATCH, Batches, SecretsManager,
     answer::{Wanted, answered_id, secret},
 };
-use crate::error::{Failed, Why};
+use crate::{
+    error::{Failed, Why},
+    sdk::send,
+    unbatchable::{Batched, Outcomes, Unbatchable},
+};
 
 /// Maximum length of a value in a batch, with its version, in bytes. The service stores at most 64
 /// KiB.
@@ -17,10 +21,20 @@ const LONGEST_IN_BATCH: usize = 128 * 1024;
 /// Maximum length of all values of a batch together, in bytes.
 const MOST_IN_BATCH: usize = 4 << 20;
 
-impl SecretsManager {
-    /// Reads ids with one call. The result lacks the ids that the response omits or answers twice:
-    /// they are read alone.
-    pub(super) async fn read_batch(&self, ids: &[String]) -> HashMap<String, Result<RemoteSecret, Failed>> {
+impl Batched for SecretsManager {
+    const BATCH: usize = BATCH;
+
+    fn unbatchable(&self) -> &Unbatchable {
+        &self.unbatchable
+    }
+
+    /// Whether batches are denied and the next try is not yet due.
+    fn denied(&self) -> bool {
+        matches!(self.known(), Batches::Denied(until) if Instant::now() < until)
+    }
+
+    /// The result lacks the ids that the response omits or answers twice.
+    async fn read_batch(&self, ids: &[String]) -> Outcomes {
         let mut outcomes = BatchOutcomes::default();
         let mut kept = 0;
         let mut after: Option<String> = None;
@@ -29,13 +43,12 @@ impl SecretsManager {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .batch_get_secret_value()
                         .set_secret_id_list(Some(ids.to_vec()))
-                        .set_next_token(after.clone())
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(after.clone());
+                    send!(aws_sdk_secretsmanager, request, key)
                 })
                 .await;
             let mut answer = match answer {
@@ -90,6 +103,10 @@ impl SecretsManager {
         }
         outcomes.into_results()
     }
+
+    async fn read_alone(&self, id: &str) -> Result<RemoteSecret, Failed> {
+        self.read_one(id, None).await
+    }
 }
 
 /// The results of a batch for each id. An id that two secrets answer has no outcome, because either
@@ -121,7 +138,7 @@ impl BatchOutcomes {
         }
     }
 
-    fn into_results(self) -> HashMap<String, Result<RemoteSecret, Failed>> {
+    fn into_results(self) -> Outcomes {
         self.0
             .into_iter()
             .filter_map(|(id, mut outcomes)| {
@@ -178,7 +195,7 @@ mod tests {
             outcomes.add(id, arn.map(str::to_owned), Err(Failed::garbage()));
         }
         let all = ["once", "again", "two", "error", "none"].map(str::to_owned);
-        outcomes.fail_rest(&all, &Failed::Timeout);
+        outcomes.fail_rest(&all, &Failed::garbage());
         let mut ids: Vec<_> = outcomes.into_results().into_keys().collect();
         ids.sort_unstable();
         assert_eq!(ids, ["again", "none", "once"]);

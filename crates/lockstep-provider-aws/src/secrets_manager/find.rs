@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_secretsmanager::{
-    config::Builder,
-    types::{Filter, FilterNameStringType, SecretListEntry},
-};
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntry};
 use lockstep_provider::{
     Context, FindQuery, KeyFilter, Listing, Operation, Paging, ProviderError, RemoteMeta,
 };
 
 use super::SecretsManager;
-use crate::{error::Purpose, value::NARROW};
+use crate::{error::Purpose, sdk::send, value::NARROW};
 
 /// Maximum number of names on one page of a listing.
 pub(crate) const PAGE: i32 = 100;
@@ -67,14 +64,13 @@ impl SecretsManager {
             let answer = self
                 .caller
                 .call(|key| {
-                    self.client
+                    let request = self
+                        .client
                         .list_secrets()
                         .max_results(PAGE)
                         .set_filters((!filters.is_empty()).then(|| filters.clone()))
-                        .set_next_token(listing.token().map(str::to_owned))
-                        .customize()
-                        .config_override(Builder::new().credentials_provider(key))
-                        .send()
+                        .set_next_token(listing.token().map(str::to_owned));
+                    send!(aws_sdk_secretsmanager, request, key)
                 })
                 .await;
             let mut answer = answer.map_err(|failed| failed.error(&purpose))?;

@@ -68,6 +68,14 @@ pub(crate) async fn reader(bao: &OpenBao, mount: &str) -> String {
     policy
 }
 
+/// Creates a policy that grants no value, and returns its name.
+pub(crate) async fn powerless(bao: &OpenBao) -> String {
+    let policy = unique("nothing");
+    let rules = "path \"nowhere\" { capabilities = [\"read\"] }";
+    bao.put_policy(&policy, rules).await.unwrap();
+    policy
+}
+
 /// Enables an auth method at a new mount and returns its path.
 pub(crate) async fn auth_method(bao: &OpenBao, kind: &str) -> String {
     let mount = unique(kind);

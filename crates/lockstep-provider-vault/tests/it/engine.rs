@@ -9,8 +9,8 @@ use serde_json::json;
 use lockstep_testkit::proxy::Proxy;
 
 use crate::bench::{
-    LOOKUP, Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, put, reader,
-    spec, stocked, token_spec, unique,
+    LOOKUP, Objects, Store, and, app_role, app_role_auth, auth_method, bao, engine, fields, powerless, put,
+    reader, spec, stocked, token_spec, unique,
 };
 
 #[tokio::test]
@@ -220,10 +220,7 @@ async fn deleted_and_destroyed_versions_are_reported() {
 async fn denied_key_error_names_the_identity_and_policy_line() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
-    let policy = unique("nothing");
-    bao.put_policy(&policy, "path \"nowhere\" { capabilities = [\"read\"] }")
-        .await
-        .unwrap();
+    let policy = powerless(bao).await;
     let (method, role_id) = app_role(bao, "CANARY-id", json!({ "token_policies": policy })).await;
     let objects = Objects::default().with("approle", "secret-id", "CANARY-id");
     let spec = spec(bao.address(), &mount, app_role_auth(&method, &role_id));

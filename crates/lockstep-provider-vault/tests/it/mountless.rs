@@ -7,7 +7,7 @@ use lockstep_testkit::{OpenBao, proxy::Proxy};
 use serde_json::{Value, json};
 
 use crate::bench::{
-    LOOKUP, Objects, Store, assert_clean, bao, engine, fields, later, put, reader, stocked, unique,
+    LOOKUP, Objects, Store, assert_clean, bao, engine, fields, later, powerless, put, reader, stocked, unique,
 };
 
 struct Mountless {
@@ -169,10 +169,7 @@ async fn each_mount_is_looked_up_once() {
 async fn mount_without_permission_fails_closed_and_recovers() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
-    let policy = unique("nothing");
-    bao.put_policy(&policy, "path \"nowhere\" { capabilities = [\"read\"] }")
-        .await
-        .unwrap();
+    let policy = powerless(bao).await;
     let token = bao.create_token(&[&policy]).await.unwrap();
     let mountless = Mountless::with_token(bao, "v2", &token).await;
     for key in [format!("{mount}/shop/database"), unique("nowhere") + "/a"] {

@@ -10,8 +10,8 @@ use lockstep_testkit::{
 use serde_json::json;
 
 use crate::bench::{
-    LOOKUP, Objects, Store, and, app_role_auth, assert_clean, bao, engine, later, put, spec, stocked,
-    token_spec, unique,
+    LOOKUP, Objects, Store, and, app_role_auth, assert_clean, bao, engine, later, powerless, put, spec,
+    stocked, token_spec, unique,
 };
 
 /// A store with `path` behind a proxy.
@@ -179,10 +179,7 @@ async fn engine_with_static_roles_is_not_searched() {
 async fn denied_lookup_names_a_sufficient_policy_line() {
     let bao = bao().await;
     let (mount, _) = stocked(bao).await;
-    let policy = unique("nothing");
-    bao.put_policy(&policy, "path \"nowhere\" { capabilities = [\"read\"] }")
-        .await
-        .unwrap();
+    let policy = powerless(bao).await;
     let token = bao.create_token(&[&policy]).await.unwrap();
     let named = Named::new(bao, &mount, "v2", &token).await;
     let store = &named.store;

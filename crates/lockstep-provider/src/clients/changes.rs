@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -9,6 +9,7 @@ use futures::{
     Stream, StreamExt as _,
     stream::{BoxStream, SelectAll},
 };
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Provider, StoreKey};
@@ -33,7 +34,7 @@ impl Watched {
             .map(move |()| store.clone())
             .take_until(token.clone().cancelled_owned())
             .boxed();
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.new.insert(key.clone(), watch);
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -43,11 +44,7 @@ impl Watched {
 
     /// Removes a watch that has not been picked up yet.
     pub(super) fn remove(&self, key: &StoreKey) {
-        self.lock().new.remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().new.remove(key);
     }
 }
 
@@ -81,7 +78,7 @@ impl Stream for Changes {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<StoreKey>> {
         let changes = self.get_mut();
         let new: Vec<_> = {
-            let mut state = changes.watched.lock();
+            let mut state = changes.watched.0.lock();
             state.waker = Some(cx.waker().clone());
             state.new.drain().map(|(_, watch)| watch).collect()
         };

@@ -177,7 +177,7 @@ impl ProviderFactory for Talkative {
         _: Arc<dyn Credentials>,
     ) -> Result<Arc<dyn Provider>, ProviderError> {
         let (sender, receiver) = mpsc::channel(8);
-        self.0.lock().unwrap().push(sender);
+        self.0.lock().push(sender);
         Ok(Arc::new(Voice(
             MemoryBackend::new().provider(),
             Mutex::new(Some(receiver)),
@@ -212,7 +212,7 @@ impl Provider for Voice {
         self.0.events()
     }
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        let receiver = self.1.lock().unwrap().take()?;
+        let receiver = self.1.lock().take()?;
         Some(
             futures::stream::unfold(receiver, |mut receiver| async move {
                 receiver.recv().await.map(|()| ((), receiver))
@@ -238,7 +238,7 @@ async fn changes_name_their_store_until_the_client_is_dropped() {
     };
     let speak = async {
         get("1").await;
-        let first = senders.lock().unwrap()[0].clone();
+        let first = senders.lock()[0].clone();
         first.send(()).await.unwrap();
         first
     };
@@ -256,7 +256,7 @@ async fn changes_name_their_store_until_the_client_is_dropped() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert!(first.is_closed(), "the watch of the old client has ended");
-    let second = senders.lock().unwrap()[1].clone();
+    let second = senders.lock()[1].clone();
     second.send(()).await.unwrap();
     assert_eq!(changes.next().await, Some(testing::key()));
 

@@ -14,9 +14,8 @@ use super::{
     watch::{self, Fingerprint, Pace},
 };
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
-    Operation, Parts, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
-    no_kms,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, NoLeases, Operation, Parts, Provider,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found, no_kms,
 };
 
 /// Maximum number of threads of one store that wait for a disk: a file system that hangs must not
@@ -147,9 +146,7 @@ impl Provider for FileProvider {
         self.blocking(cx, Operation::Check, work).await
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
+    crate::returns_none!(notice);
 
     fn changes(&self) -> Option<BoxStream<'static, ()>> {
         Some(watch::changes(
@@ -162,9 +159,7 @@ impl Provider for FileProvider {
         ))
     }
 
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(events);
 }
 
 impl NoLeases for FileProvider {}

@@ -2,7 +2,7 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -13,6 +13,7 @@ use futures::{
     future::{BoxFuture, WeakShared, join_all},
     join,
 };
+use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -83,7 +84,7 @@ impl UnderWay {
 
     /// Returns for how long no reference must arrive before a batch is sent.
     fn quiet(&self) -> Duration {
-        let lately = lock(&self.last_end).is_some_and(|end| end.elapsed() < LATELY);
+        let lately = self.last_end.lock().is_some_and(|end| end.elapsed() < LATELY);
         if lately { BATCH_WAIT_BUSY } else { BATCH_WAIT }
     }
 }
@@ -100,7 +101,7 @@ impl Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        *lock(&self.0.last_end) = Some(Instant::now());
+        *self.0.last_end.lock() = Some(Instant::now());
         self.0.count.fetch_sub(1, Ordering::AcqRel);
         self.0.ended.notify_one();
     }
@@ -137,7 +138,7 @@ impl Gathering {
         let mut last = begun;
         loop {
             let (now, latest) = (Instant::now(), begun + BATCH_WAIT_MAX);
-            let held = now < begun + BATCH_WAIT_BACKLOG && lock(&self.backlog).waits();
+            let held = now < begun + BATCH_WAIT_BACKLOG && self.backlog.lock().waits();
             let until = if held {
                 // nothing reports when the queue becomes empty: its last requests may have joined a
                 // key in flight
@@ -160,12 +161,8 @@ impl Gathering {
 
 impl fmt::Debug for Gathering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} gathered", lock(&self.refs).as_ref().map_or(0, Vec::len))
+        write!(f, "{} gathered", self.refs.lock().as_ref().map_or(0, Vec::len))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: Service<RemoteRef> + 'static> Batch<S> {
@@ -206,7 +203,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
     ) -> (Vec<Flight<Answer>>, Vec<(usize, usize)>) {
         let mut flights = Vec::new();
         let mut positions = Vec::with_capacity(refs.len());
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         // the batch of the previous references, which is filled further
         let mut last: Option<Arc<Gathering>> = None;
         for reference in refs {
@@ -238,7 +235,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         let Open { flight, gathering } = open.as_ref()?;
         let (flight, gathering) = (flight.upgrade()?, Arc::clone(gathering));
         let position = {
-            let mut refs = lock(&gathering.refs);
+            let mut refs = gathering.refs.lock();
             let refs = refs.as_mut()?;
             refs.push(reference.clone());
             refs.len() - 1
@@ -247,7 +244,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
             gathering.full.notify_one();
             *open = None;
         } else {
-            *lock(&gathering.backlog) = backlog.clone();
+            *gathering.backlog.lock() = backlog.clone();
             gathering.more.notify_one();
         }
         Some((flight, gathering, position))
@@ -267,7 +264,7 @@ impl<S: Service<RemoteRef> + 'static> Batch<S> {
         let flight = async move {
             own.wait(begun, &under_way).await;
             let _left = Left::new(&under_way);
-            let refs = lock(&own.refs).take().unwrap_or_default();
+            let refs = own.refs.lock().take().unwrap_or_default();
             metrics.batch(refs.len());
             let cx = Context {
                 deadline: Some(deadline(&Context::default(), longest).into_std()),

@@ -1,13 +1,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use lockstep_api::Limits;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout_at},
@@ -116,7 +117,7 @@ impl Budget {
         if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
             return Err(held);
         }
-        let verdict = self.gate().admit(Instant::now());
+        let verdict = self.gate.lock().admit(Instant::now());
         let trial = self.passes(verdict, operation, scope)?;
         self.metrics.queued(arrived.elapsed());
         Ok(Admission {
@@ -164,7 +165,8 @@ impl Budget {
     /// Returns whether the scope is held for longer than a request would wait.
     pub(super) fn is_held_long(&self, scope: &Scope) -> bool {
         let left = self
-            .lock_holds()
+            .holds
+            .lock()
             .left(Instant::now(), scope)
             .map(|(left, _)| left);
         left.is_some_and(|left| left > SHORT_HOLD)
@@ -176,7 +178,7 @@ impl Budget {
     /// the message: the message becomes part of a status, which must not change while the store's
     /// state does not.
     pub(super) fn held(&self, operation: Operation, scope: &Scope) -> Option<ProviderError> {
-        let holds = self.lock_holds();
+        let holds = self.holds.lock();
         let (left, said) = holds.left(Instant::now(), scope)?;
         let error = ProviderError {
             operation,
@@ -193,11 +195,11 @@ impl Budget {
         }
         let several = error
             .retry_after
-            .is_none_or(|wait| self.lock_holds().hold(Instant::now(), scope, wait, error));
+            .is_none_or(|wait| self.holds.lock().hold(Instant::now(), scope, wait, error));
         // throttling of a single path says nothing about the store
         if several {
             let rate = {
-                let mut adaptive = self.adaptive();
+                let mut adaptive = self.adaptive.lock();
                 adaptive.complained(Instant::now());
                 adaptive.rate(Instant::now())
             };
@@ -210,7 +212,7 @@ impl Budget {
         if !matches!(outcome(Some(error)), Outcome::NoAnswer(_) | Outcome::Refused(_)) {
             return;
         }
-        let mut failures = self.failures();
+        let mut failures = self.failures.lock();
         let mut add = |scope: Scope| {
             if failures.len() < MOST_FAILURES || failures.contains_key(&scope) {
                 failures.insert(scope, error.clone());
@@ -232,7 +234,7 @@ impl Budget {
         if error.message != paused(error.kind) {
             return error;
         }
-        let failures = self.failures();
+        let failures = self.failures.lock();
         match failures.get(scope).filter(|known| known.kind == error.kind) {
             Some(known) => ProviderError {
                 operation: error.operation,
@@ -250,9 +252,9 @@ impl Budget {
         }
         let outcome = outcome(error);
         if outcome == Outcome::Answer {
-            self.failures().clear();
+            self.failures.lock().clear();
         }
-        let longer = self.gate().record(Instant::now(), outcome);
+        let longer = self.gate.lock().record(Instant::now(), outcome);
         if !longer.is_zero() {
             self.metrics.throttled(longer);
         }
@@ -284,7 +286,7 @@ impl Budget {
     ) -> Result<(), ProviderError> {
         // The common case only takes a lock.
         let free = {
-            let mut adaptive = self.adaptive();
+            let mut adaptive = self.adaptive.lock();
             let now = Instant::now();
             adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
         };
@@ -302,7 +304,7 @@ impl Budget {
                 }
                 let now = Instant::now();
                 let (turn, rate) = {
-                    let mut adaptive = self.adaptive();
+                    let mut adaptive = self.adaptive.lock();
                     (adaptive.turn(now), adaptive.rate(now))
                 };
                 self.metrics.paced(rate);
@@ -327,7 +329,7 @@ impl Budget {
         if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
             return Err(held);
         }
-        let verdict = self.gate().verdict(Instant::now());
+        let verdict = self.gate.lock().verdict(Instant::now());
         self.passes(verdict, operation, scope).map(|_| ())
     }
 
@@ -380,23 +382,7 @@ impl Budget {
     }
 
     fn is_paced(&self) -> bool {
-        self.adaptive().rate(Instant::now()).is_some()
-    }
-
-    fn adaptive(&self) -> MutexGuard<'_, Adaptive> {
-        self.adaptive.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failures(&self) -> MutexGuard<'_, HashMap<Scope, ProviderError>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_holds(&self) -> MutexGuard<'_, Holds> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+        self.adaptive.lock().rate(Instant::now()).is_some()
     }
 }
 
@@ -483,7 +469,7 @@ pub(super) struct Admission<'a> {
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.trial {
-            self.budget.gate().give_up_trial();
+            self.budget.gate.lock().give_up_trial();
         }
     }
 }
@@ -652,7 +638,7 @@ mod tests {
                 budget.record(None);
                 let cx = Context::default();
                 assert!(budget.admit(&cx, Operation::Read, None).await.is_ok());
-                assert!(budget.failures().is_empty());
+                assert!(budget.failures.lock().is_empty());
             }
         }
     }
@@ -681,6 +667,6 @@ mod tests {
         for number in 0..2 * MOST_FAILURES {
             budget.record_for(Scope::Key(at(number.to_string())), &failed);
         }
-        assert_eq!(budget.failures().len(), MOST_FAILURES);
+        assert_eq!(budget.failures.lock().len(), MOST_FAILURES);
     }
 }

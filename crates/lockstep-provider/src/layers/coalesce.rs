@@ -1,16 +1,10 @@
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::Hash,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, hash::Hash, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt as _,
     future::{BoxFuture, WeakShared, join_all},
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Flight, checked, deadline, for_each, gave_up, panicked, requests, wait};
@@ -76,7 +70,7 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
         let (mut flights, mut new) = (Vec::new(), Vec::new());
         let mut known: HashMap<&R, Source> = HashMap::new();
 
-        let mut table = self.table.lock();
+        let mut table = self.table.0.lock();
         for request in all {
             known.entry(request).or_insert_with(|| {
                 if let Some((flight, position)) = table.join(request, cx.not_before) {
@@ -155,15 +149,11 @@ impl<K, A> Default for Table<K, A> {
 
 impl<K, A> fmt::Debug for Table<K, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in flight", self.lock().flights.len())
+        write!(f, "{} in flight", self.0.lock().flights.len())
     }
 }
 
-impl<K, A> Table<K, A> {
-    fn lock(&self) -> MutexGuard<'_, Flights<K, A>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl<K, A> Table<K, A> {}
 
 struct Flights<K, A> {
     next: u64,
@@ -234,7 +224,7 @@ struct Leave<K: Eq + Hash, A> {
 impl<K: Eq + Hash, A> Drop for Leave<K, A> {
     fn drop(&mut self) {
         let Some(table) = self.table.upgrade() else { return };
-        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = table.lock();
         for key in &self.keys {
             if table.flights.get(key).is_some_and(|entry| entry.id == self.id) {
                 table.flights.remove(key);

@@ -9,14 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use lockstep_api::{GenerateMethod, Limits};
 
 use super::{Layered, StackOptions, testing};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, IssuanceToken, LeaseHandle,
-    LeaseRequest, Leases, Minted, Notice, Operation, Provider, ProviderError, RemoteMeta, RemoteRef,
-    RemoteSecret, SecretValue, no_kms,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, IssuanceToken, LeaseHandle, LeaseRequest, Leases,
+    Minted, Operation, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, no_kms,
 };
 
 /// An engine that counts requests and fails on demand.
@@ -91,17 +89,7 @@ impl Provider for Engine {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 #[async_trait]

@@ -12,6 +12,16 @@ fn refused() -> ProviderError {
     )
 }
 
+impl CallError for ProviderError {
+    fn is_of_credentials(&self) -> bool {
+        self.kind == ErrorKind::Unauthenticated
+    }
+
+    fn is_an_answer(&self) -> bool {
+        self.kind == ErrorKind::NotFound
+    }
+}
+
 /// Counts logins. Each takes a second and is valid for a hundred.
 #[derive(Default, Clone)]
 struct Counter {
@@ -188,10 +198,26 @@ async fn rejected_credential_is_replaced_and_the_request_repeated() {
             Ok(credential)
         }
     };
-    let is_rejected = |error: &ProviderError| error.kind == ErrorKind::Unauthenticated;
-    assert_eq!(login.call(send, is_rejected, |error| error).await, Ok(2));
-    assert_eq!(login.call(send, |_| false, |error| error).await, Ok(2));
+    assert_eq!(login.send(send).await, Ok(2));
+    assert_eq!(login.send(send).await, Ok(2));
     assert_eq!(counter.logins(), 2);
+    assert!(!login.works(), "no request of the store was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_works_for_five_minutes_after_a_success() {
+    let (_, login) = login();
+    let call = |outcome: Result<(), ErrorKind>| {
+        let outcome = outcome.map_err(|kind| ProviderError::new(kind, Operation::Read, "canary"));
+        login.call(move |_| std::future::ready(outcome.clone()))
+    };
+    assert!(call(Ok(())).await.is_ok() && login.works());
+    assert!(call(Err(ErrorKind::NotFound)).await.is_err() && login.works());
+    assert!(call(Err(ErrorKind::Unavailable)).await.is_err() && !login.works());
+    assert!(call(Err(ErrorKind::NotFound)).await.is_err() && !login.works());
+    assert!(call(Ok(())).await.is_ok() && login.works());
+    tokio::time::advance(WORKS_FOR).await;
+    assert!(!login.works());
 }
 
 /// Counts logins, each of which has expired when its answer arrives.

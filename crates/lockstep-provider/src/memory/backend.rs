@@ -1,12 +1,8 @@
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use lockstep_core::time::{SharedClock, SystemClock};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::faults::{Fault, Faults};
@@ -133,23 +129,6 @@ impl MemoryBackend {
     /// Deletes a key with all its versions.
     pub fn delete(&self, key: &str) {
         self.write().entries.remove(key);
-    }
-
-    /// Deletes one version of a key. The others stay.
-    pub fn delete_version(&self, key: &str, version: &str) {
-        let index = version
-            .parse::<usize>()
-            .ok()
-            .and_then(|number| number.checked_sub(1));
-        if let Some(slot) = self
-            .write()
-            .entries
-            .get_mut(key)
-            .zip(index)
-            .and_then(|(entry, i)| entry.versions.get_mut(i))
-        {
-            *slot = None;
-        }
     }
 
     /// Sets whether reading a key is denied.
@@ -284,11 +263,11 @@ impl MemoryBackend {
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 }
 

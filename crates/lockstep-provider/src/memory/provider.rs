@@ -1,12 +1,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 
 use super::backend::{MemoryBackend, State};
 use crate::{
-    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
-    Operation, Part, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, NoLeases, Operation, Part, Provider,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
 };
 
 /// A client of a [`MemoryBackend`].
@@ -95,17 +94,7 @@ impl Provider for MemoryProvider {
         self.backend.request(Operation::Check).await.map(|_| ())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for MemoryProvider {}

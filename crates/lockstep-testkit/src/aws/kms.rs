@@ -6,7 +6,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, REGION, Refusal, World, lock};
+use super::{ACCOUNT, Aws, REGION, Refusal, World};
 
 /// Maximum length of a plaintext of a symmetric key, in bytes.
 const LONGEST_PLAINTEXT: usize = 4096;
@@ -33,7 +33,7 @@ pub enum KeyState {
 impl Aws {
     /// Creates a key and returns its ARN.
     pub fn add_kms_key(&self, id: &str) -> String {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let number = world.next().to_be_bytes();
         let mut material = [0; 32];
         for (to, from) in material
@@ -52,7 +52,7 @@ impl Aws {
 
     /// Sets the state of a key.
     pub fn set_kms_key(&self, id: &str, state: KeyState) {
-        if let Some(key) = lock(&self.world).kms_keys.get_mut(id) {
+        if let Some(key) = self.world.lock().kms_keys.get_mut(id) {
             key.state = state;
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, World, lock, page, seconds, strings};
+use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, World, page, seconds, strings};
 
 /// Maximum number of names in one call.
 const MOST_NAMES: usize = 10;
@@ -50,7 +50,7 @@ impl Aws {
     /// Stores a value of this type (`String`, `StringList`, `SecureString`) and any length as a new
     /// version, which it returns.
     pub fn put_parameter_as(&self, name: &str, kind: &'static str, value: &str) -> usize {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let parameter = world
             .parameters
             .entry(name.to_owned())
@@ -70,7 +70,7 @@ impl Aws {
 
     /// Moves a label to a version, counted from 1.
     pub fn label_parameter(&self, name: &str, version: usize, label: &str) {
-        if let Some(parameter) = lock(&self.world).parameters.get_mut(name) {
+        if let Some(parameter) = self.world.lock().parameters.get_mut(name) {
             for known in &mut parameter.versions {
                 known.labels.retain(|known| known != label);
             }

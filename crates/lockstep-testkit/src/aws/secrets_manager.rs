@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, Trouble, World, lock, page, seconds, strings};
+use super::{ACCOUNT, Aws, PageCodes, REGION, Refusal, Trouble, World, page, seconds, strings};
 
 /// Maximum number of ids in one batch.
 const MOST_IDS: usize = 20;
@@ -88,7 +88,7 @@ impl Aws {
         assert!(self.secret_arn(name).is_none(), "a secret keeps its suffix");
         self.put_secret(name, value);
         let arn = arn(name, suffix);
-        if let Some(secret) = lock(&self.world).secrets.get_mut(name) {
+        if let Some(secret) = self.world.lock().secrets.get_mut(name) {
             secret.arn.clone_from(&arn);
         }
         arn
@@ -102,7 +102,7 @@ impl Aws {
     }
 
     fn store(&self, name: &str, value: Stored) -> String {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let number = world.next();
         let id = format!("00000000-0000-4000-8000-{number:012}");
         let arn = arn(name, &format!("{:06}", number % 1_000_000));
@@ -130,7 +130,8 @@ impl Aws {
 
     /// Returns the ARN of a secret.
     pub fn secret_arn(&self, name: &str) -> Option<String> {
-        lock(&self.world)
+        self.world
+            .lock()
             .secrets
             .get(name)
             .map(|secret| secret.arn.clone())
@@ -138,7 +139,7 @@ impl Aws {
 
     /// Sets a tag of a secret or parameter.
     pub fn tag(&self, name: &str, key: &str, value: &str) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         if let Some(secret) = world.secrets.get_mut(name) {
             secret.tags.insert(key.to_owned(), value.to_owned());
         }
@@ -149,14 +150,14 @@ impl Aws {
 
     /// Deletes a secret or parameter at once.
     pub fn delete(&self, name: &str) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.secrets.remove(name);
         world.parameters.remove(name);
     }
 
     /// Marks a secret for deletion, as users do: it exists, but cannot be read.
     pub fn schedule_deletion(&self, name: &str) {
-        if let Some(secret) = lock(&self.world).secrets.get_mut(name) {
+        if let Some(secret) = self.world.lock().secrets.get_mut(name) {
             secret.deleted = true;
         }
     }

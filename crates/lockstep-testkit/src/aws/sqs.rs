@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Aws, Refusal, Shared, World, lock};
+use super::{ACCOUNT, Aws, Refusal, Shared, World};
 
 /// Maximum number of messages in one call.
 const MOST: usize = 10;
@@ -50,7 +50,7 @@ impl Aws {
 
     /// Puts a message into the queue.
     pub fn send(&self, body: &Value) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let id = format!("message-{}", world.next());
         world.queue.messages.push(Message {
             id,
@@ -71,7 +71,9 @@ impl Aws {
     /// When the secret does not exist.
     pub fn tell(&self, name: &str) -> anyhow::Result<()> {
         use anyhow::Context as _;
-        let version = lock(&self.world)
+        let version = self
+            .world
+            .lock()
             .secrets
             .get(name)
             .and_then(|secret| secret.current_id().map(str::to_owned))
@@ -83,12 +85,12 @@ impl Aws {
     /// Sets how long a delivered message is invisible before it is delivered again, until it is
     /// deleted.
     pub fn visibility(&self, visibility: Duration) {
-        lock(&self.world).queue.visibility = visibility;
+        self.world.lock().queue.visibility = visibility;
     }
 
     /// Returns how often each message that is still in the queue was delivered.
     pub fn queued(&self) -> Vec<u32> {
-        let world = lock(&self.world);
+        let world = self.world.lock();
         world
             .queue
             .messages
@@ -121,7 +123,7 @@ pub(crate) async fn wait(shared: &Shared, text: &str) {
     while Instant::now() < until {
         let now = Instant::now();
         {
-            let world = lock(shared);
+            let world = shared.lock();
             let allowed = world.allowed_actions.as_ref();
             let denied = world.denied_actions.contains("ReceiveMessage")
                 || allowed.is_some_and(|allowed| !allowed.contains("ReceiveMessage"));

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, Signed, Unsigned, World, in_trouble, lock, signer};
+use super::{ACCOUNT, AUDIENCE, Key, Refusal, Shared, Signed, Unsigned, World, in_trouble, signer};
 
 /// The default lifetime of a session.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -34,7 +34,7 @@ fn refusal(why: Unsigned) -> Refusal {
 }
 
 pub(super) fn call(shared: &Shared, signed: &Signed<'_>, text: &str) -> Response {
-    let mut world = lock(shared);
+    let mut world = shared.lock();
     let form: BTreeMap<String, String> = Url::parse(&format!("http://form/?{text}"))
         .map(|url| url.query_pairs().into_owned().collect())
         .unwrap_or_default();

@@ -1,8 +1,9 @@
 //! Settings of a control plane, and its start.
 
-use std::sync::{Mutex, atomic::AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Result;
+use parking_lot::Mutex;
 
 use super::{ControlPlane, servers::Servers};
 use crate::{

@@ -46,7 +46,8 @@ impl ControlPlane {
     }
 
     async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<Value> {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let client = self.client().await?;
+        let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}});
         api.patch(
             name,
@@ -55,21 +56,7 @@ impl ControlPlane {
         )
         .await
         .with_context(|| format!("apply ServiceAccount {namespace}/{name}"))?;
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_SECONDS),
-                ..TokenRequestSpec::default()
-            },
-            ..TokenRequest::default()
-        };
-        let answer = api
-            .create_token_request(name, &PostParams::default(), &request)
-            .await
-            .with_context(|| format!("request a token of ServiceAccount {namespace}/{name}"))?;
-        let token = answer
-            .status
-            .context("the answer to a TokenRequest has no token")?
-            .token;
+        let token = service_account_token(&client, namespace, name).await?;
         Ok(self.kubeconfig_of(&format!("{namespace}:{name}"), &json!({ "token": token })))
     }
 
@@ -107,6 +94,29 @@ impl ControlPlane {
             "current-context": name,
         })
     }
+}
+
+/// Requests a token of a ServiceAccount for the API server. It is valid for twelve hours, or less if
+/// the cluster grants less.
+///
+/// # Errors
+/// When the API server rejects the request.
+pub async fn service_account_token(client: &Client, namespace: &str, name: &str) -> Result<String> {
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        },
+        ..TokenRequest::default()
+    };
+    let answer = Api::<ServiceAccount>::namespaced(client.clone(), namespace)
+        .create_token_request(name, &PostParams::default(), &request)
+        .await
+        .with_context(|| format!("request a token of ServiceAccount {namespace}/{name}"))?;
+    let status = answer
+        .status
+        .context("the response to the TokenRequest has no token")?;
+    Ok(status.token)
 }
 
 fn parse(value: Value) -> Result<Kubeconfig> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Gcp, below_project, lock};
+use super::{Action, Gcp, below_project};
 
 /// The denied actions and names, and to whom they are denied. A set of actions contains names of
 /// methods and of permissions.
@@ -51,35 +51,35 @@ impl Rights {
 impl Gcp {
     /// Denies access to this secret or key to everyone.
     pub fn deny_name(&self, name: &str) {
-        lock(&self.world).rights.denied_names.insert(below_project(name));
+        self.world.lock().rights.denied_names.insert(below_project(name));
     }
 
     /// Denies access to this secret or key to this identity.
     pub fn deny_name_to(&self, identity: &str, name: &str) {
         let denied = (identity.to_owned(), below_project(name));
-        lock(&self.world).rights.denied_names_to.insert(denied);
+        self.world.lock().rights.denied_names_to.insert(denied);
     }
 
     /// Denies this action to everyone, such as `AccessSecretVersion` or
     /// `secretmanager.versions.access`.
     pub fn deny_action(&self, action: &str) {
-        lock(&self.world).rights.denied_actions.insert(action.to_owned());
+        self.world.lock().rights.denied_actions.insert(action.to_owned());
     }
 
     /// Denies this action to this identity.
     pub fn deny_action_to(&self, identity: &str, action: &str) {
         let denied = (identity.to_owned(), action.to_owned());
-        lock(&self.world).rights.denied_actions_to.insert(denied);
+        self.world.lock().rights.denied_actions_to.insert(denied);
     }
 
     /// Allows this action to everyone again.
     pub fn allow_action(&self, action: &str) {
-        lock(&self.world).rights.denied_actions.remove(action);
+        self.world.lock().rights.denied_actions.remove(action);
     }
 
     /// Denies everything except these actions and logins.
     pub fn allow_only(&self, actions: &[&str]) {
         let actions = actions.iter().map(ToString::to_string).collect();
-        lock(&self.world).rights.allowed_actions = Some(actions);
+        self.world.lock().rights.allowed_actions = Some(actions);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     Action, Asked, Gcp, KEY_RING, LOCATION, PROJECT, Refusal, Trouble, World, below_project,
     checksum::{check, crc32c},
-    lock, now,
+    now,
     route::Resource,
 };
 
@@ -56,7 +56,7 @@ impl Gcp {
     /// Creates a key in [`KEY_RING`], or a new primary version of an existing one, and returns its
     /// full name.
     pub fn add_kms_key(&self, id: &str) -> String {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let number = world.next().to_be_bytes();
         let mut material = [0; 32];
         for (to, from) in material
@@ -79,7 +79,7 @@ impl Gcp {
 
     /// Sets the state of a key version, counted from 1.
     pub fn set_kms_key_state(&self, id: &str, version: usize, state: KeyState) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let versions = world.kms_keys.get_mut(&path(id)).map(|key| &mut key.versions);
         if let Some(version) = versions.and_then(|versions| versions.get_mut(version.wrapping_sub(1))) {
             version.state = state;

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{
-    Action, Asked, Gcp, PROJECT, PROJECT_NUMBER, Refusal, Shared, World, lock, now, route::Resource,
-};
+use super::{Action, Asked, Gcp, PROJECT, PROJECT_NUMBER, Refusal, Shared, World, now, route::Resource};
 
 /// How long a pull without messages waits.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -63,7 +61,7 @@ impl Gcp {
 
     /// Publishes a message.
     pub fn publish(&self, attributes: &Value, data: &str) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let id = world.next().to_string();
         world.subscription.messages.push(Message {
             id,
@@ -78,12 +76,12 @@ impl Gcp {
 
     /// Sets how long a delivered message is not delivered again, until it is acknowledged.
     pub fn ack_deadline(&self, deadline: Duration) {
-        lock(&self.world).subscription.deadline = deadline;
+        self.world.lock().subscription.deadline = deadline;
     }
 
     /// Returns how often each unacknowledged message was delivered.
     pub fn unacknowledged(&self) -> Vec<u32> {
-        let world = lock(&self.world);
+        let world = self.world.lock();
         let messages = world.subscription.messages.iter();
         messages.map(|message| message.received).collect()
     }
@@ -101,7 +99,7 @@ pub(super) async fn wait(shared: &Shared) {
     while Instant::now() < until {
         let now = Instant::now();
         {
-            let world = lock(shared);
+            let world = shared.lock();
             let messages = &world.subscription.messages;
             if world.trouble.is_some()
                 || world.rights.deny_anybody(&Action::PULL)

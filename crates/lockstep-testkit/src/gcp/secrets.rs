@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Gcp, PROJECT_NUMBER, Refusal, World, below_project, lock, now};
+use super::{Gcp, PROJECT_NUMBER, Refusal, World, below_project, now};
 
 /// Maximum length of a payload, in bytes.
 pub(super) const LONGEST: usize = 65_536;
@@ -77,7 +77,7 @@ impl Gcp {
 
     /// Stores bytes of any length, which only something in place of the service could return.
     pub fn put_oversized_secret(&self, name: &str, value: &[u8]) -> u64 {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let key = below_project(name);
         if !world.secrets.contains_key(&key) {
             let secret = Secret::new(&mut world);
@@ -113,7 +113,7 @@ impl Gcp {
 
     /// Sets the state of a version.
     pub fn set_state(&self, name: &str, version: u64, state: VersionState) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let etag = world.next();
         if let Some(version) = world
             .secrets
@@ -126,11 +126,11 @@ impl Gcp {
 
     /// Deletes a secret with all versions.
     pub fn delete(&self, name: &str) {
-        lock(&self.world).secrets.remove(&below_project(name));
+        self.world.lock().secrets.remove(&below_project(name));
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Secret)) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let etag = world.next();
         if let Some(secret) = world.secrets.get_mut(&below_project(name)) {
             secret.etag = etag;

@@ -14,7 +14,7 @@ use base64::{
 };
 use serde_json::{Value, json};
 
-use super::{Gcp, PROJECT, SERVICE_ACCOUNT, World, lock};
+use super::{Gcp, PROJECT, SERVICE_ACCOUNT, World};
 
 /// Maximum lifetime of a JWT.
 const LONGEST: u64 = 3600;
@@ -49,7 +49,9 @@ impl Gcp {
     /// # Errors
     /// When no key can be generated.
     pub fn service_account_key_of(&self, email: &str) -> Result<String> {
-        if let Some(key) = lock(&self.world)
+        if let Some(key) = self
+            .world
+            .lock()
             .accounts
             .get(email)
             .and_then(|account| account.key.as_ref())
@@ -58,7 +60,7 @@ impl Gcp {
         }
         let pair = KeyPair::generate(KeySize::Rsa2048).context("make an RSA key")?;
         let private: Pkcs8V1Der<'_> = pair.as_der().context("write an RSA key")?;
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         let id = format!("{:040x}", world.next());
         let address = &world.address;
         let file = json!({
@@ -84,14 +86,9 @@ impl Gcp {
         Ok(file)
     }
 
-    /// Adds a service account without a key, for impersonation.
-    pub fn add_service_account(&self, email: &str) {
-        lock(&self.world).accounts.entry(email.to_owned()).or_default();
-    }
-
     /// Deletes the key of a service account, so that its signatures are rejected.
     pub fn delete_service_account_key(&self, email: &str) {
-        if let Some(account) = lock(&self.world).accounts.get_mut(email) {
+        if let Some(account) = self.world.lock().accounts.get_mut(email) {
             account.key = None;
         }
     }

@@ -16,7 +16,7 @@ use super::{
     Action, Asked, GKE_CLUSTER, GKE_POOL, Gcp, PROJECT_NUMBER, Refusal, Service, Trouble,
     WORKLOAD_IDENTITY_PROVIDER, World,
     answers::{self, written},
-    lock, route,
+    route,
     service_account::{claims, seconds_now, verified},
 };
 
@@ -64,13 +64,13 @@ impl Gcp {
     /// Lets the tokens of a ServiceAccount, `system:serviceaccount:NAMESPACE:NAME`, be exchanged.
     /// Their signatures are not checked. Its identity is [`principal`] or [`gke_principal`].
     pub fn trust_subject(&self, subject: &str) {
-        lock(&self.world).subjects.insert(subject.to_owned());
+        self.world.lock().subjects.insert(subject.to_owned());
     }
 
     /// Lets this ServiceAccount (`system:serviceaccount:…`) or identity impersonate that service
     /// account.
     pub fn allow_impersonation(&self, who: &str, email: &str) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.accounts.entry(email.to_owned()).or_default();
         let identities = if who.starts_with("system:serviceaccount:") {
             vec![principal(who), gke_principal(who)]
@@ -85,7 +85,7 @@ impl Gcp {
 
     /// Rejects every token that was issued or sent so far. New ones can be requested.
     pub fn revoke_all(&self) {
-        let mut world = lock(&self.world);
+        let mut world = self.world.lock();
         world.tokens.clear();
         let self_signed = std::mem::take(&mut world.self_signed);
         world.revoked.extend(self_signed);

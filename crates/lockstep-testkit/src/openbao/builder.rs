@@ -1,8 +1,9 @@
 //! Settings of an OpenBao server, and its start.
 
-use std::{fs, sync::Mutex};
+use std::fs;
 
 use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::OpenBao;

@@ -21,8 +21,8 @@ use self::report::Report;
 /// Reads, validates, counts and prints the manifests.
 pub(crate) fn plan(arguments: &PlanArguments) -> ExitCode {
     let input = match input::read(
-        &arguments.files,
-        arguments.root.as_deref(),
+        &arguments.manifests.files,
+        arguments.manifests.root.as_deref(),
         input::Folders::Applied,
         "plan",
     ) {

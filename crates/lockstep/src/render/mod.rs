@@ -25,8 +25,8 @@ use self::{
 /// Reads, validates, renders and prints the manifests.
 pub(crate) fn render(arguments: &RenderArguments) -> ExitCode {
     let input = match input::read(
-        &arguments.files,
-        arguments.root.as_deref(),
+        &arguments.manifests.files,
+        arguments.manifests.root.as_deref(),
         input::Folders::Applied,
         "render",
     ) {

@@ -9,13 +9,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
 use lockstep_api::StoreRef;
 use lockstep_controller::fetch::Stores;
 use lockstep_provider::{
-    Capability, Ciphertext, Context, ErrorKind, EventSource, FindQuery, KeyFilter, NoLeases, Notice,
-    Operation, Part, Provider, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found,
-    no_kms,
+    Capability, Ciphertext, Context, ErrorKind, FindQuery, KeyFilter, NoLeases, Operation, Part, Provider,
+    ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue, found, no_kms,
 };
 
 /// Maximum number of values in a folder.
@@ -209,17 +207,7 @@ impl Provider for Folder {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    lockstep_provider::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for Folder {}

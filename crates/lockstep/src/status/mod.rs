@@ -51,11 +51,7 @@ pub(crate) fn status(arguments: &StatusArguments) -> ExitCode {
 }
 
 async fn run(arguments: &StatusArguments) -> Result<ExitCode, String> {
-    let cluster = Cluster {
-        kubeconfig: arguments.kubeconfig.clone(),
-        context: arguments.context.clone(),
-    };
-    let (client, namespace) = in_namespace(&cluster, arguments.namespace.as_deref()).await?;
+    let (client, namespace) = in_namespace(&arguments.cluster, arguments.namespace.as_deref()).await?;
     let api: Api<SyncedSecret> = if arguments.all_namespaces {
         Api::all(client)
     } else {

@@ -11,8 +11,6 @@ use lockstep_api::{ClusterSecretStore, ConditionStatus, ConditionType, SyncedSec
 use lockstep_testkit::operator;
 use serde_json::{Value, json};
 
-use super::arguments::FirstSync;
-
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
 /// Returns the content of a remote value: about 100 bytes that differ for each key.
@@ -50,12 +48,13 @@ pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Creates the store, and the Secret with its credentials.
+/// Creates the store, and the Secret with its credentials. `events` can be null.
 pub(crate) async fn store(
     client: &Client,
     namespace: &str,
     credentials: Value,
     provider: Value,
+    events: Value,
 ) -> Result<()> {
     let credentials: Secret = serde_json::from_value(json!({
         "metadata": { "name": CREDENTIALS }, "stringData": credentials,
@@ -69,6 +68,7 @@ pub(crate) async fn store(
         "spec": {
             "access": [{ "namespaces": { "names": [namespace] }, "keys": ["**"] }],
             "provider": provider,
+            "events": events,
         },
     }))?;
     let api: Api<ClusterSecretStore> = Api::all(client.clone());
@@ -78,30 +78,19 @@ pub(crate) async fn store(
     Ok(())
 }
 
-/// Creates the SyncedSecrets.
+/// Creates the SyncedSecrets. `data` returns the entries of the one with a number.
 pub(crate) async fn synced_secrets(
     client: &Client,
     namespace: &str,
     count: u32,
-    arguments: &FirstSync,
+    refresh: &str,
+    data: impl Fn(u32) -> Value,
 ) -> Result<()> {
-    // a store that throttles serves only the first syncs: refreshes every few seconds would exceed
-    // its limit
-    let refresh = if arguments.throttle {
-        "1h".to_owned()
-    } else {
-        format!("{}s", arguments.store.refresh_seconds(arguments.objects))
-    };
     let api: Api<SyncedSecret> = Api::namespaced(client.clone(), namespace);
     let create = |number| {
-        let (api, refresh) = (api.clone(), refresh.as_str());
+        let (api, data) = (api.clone(), data(number));
         async move {
-            let key = name(number / arguments.objects_per_key);
             let name = name(number);
-            let data: Vec<_> = PROPERTIES
-                .iter()
-                .map(|property| json!({ "secretKey": property, "remoteRef": { "key": key, "property": property } }))
-                .collect();
             let object: SyncedSecret = serde_json::from_value(json!({
                 "metadata": { "name": name },
                 "spec": {

@@ -3,25 +3,24 @@
 use std::{
     collections::HashMap,
     io::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use anyhow::{Result, bail, ensure};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::PostParams,
     runtime::{WatchStreamExt as _, watcher},
 };
-use lockstep_api::{ClusterSecretStore, SyncedSecret};
 use lockstep_testkit::{
     ControlPlane, Operator,
     aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
     operator,
     progress::Step,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::json;
 
@@ -80,7 +79,8 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     }
     cluster::namespace(&client, NAMESPACE).await?;
     store(&client, &aws).await?;
-    synced_secrets(&client, count).await?;
+    let data = |number| json!([{ "secretKey": "value", "remoteRef": { "key": cluster::name(number) } }]);
+    cluster::synced_secrets(&client, NAMESPACE, count, "1h", data).await?;
     let binary = workspace::build_folder()?.join("lockstep");
     let mut running = Operator::prepare_binary(&plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let step = Step::begin(format!("lockstep: {count} first syncs"));
@@ -144,12 +144,7 @@ async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Durati
     let mut took = Vec::new();
     for (name, began) in sent {
         loop {
-            let at = seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&name)
-                .copied()
-                .filter(|at| *at >= began);
+            let at = seen.lock().get(&name).copied().filter(|at| *at >= began);
             if let Some(at) = at {
                 took.push(at - began);
                 break;
@@ -171,67 +166,21 @@ async fn watch(client: Client, seen: Seen) {
     while let Some(secret) = changes.next().await {
         let Ok(secret) = secret else { continue };
         let name = secret.metadata.name.unwrap_or_default();
-        seen.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, Instant::now());
+        seen.lock().insert(name, Instant::now());
     }
 }
 
 async fn store(client: &Client, aws: &Aws) -> Result<()> {
-    let credentials: Secret = serde_json::from_value(json!({
-        "metadata": { "name": cluster::CREDENTIALS },
-        "stringData": { "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY },
-    }))?;
-    let api: Api<Secret> = Api::namespaced(client.clone(), operator::NAMESPACE);
-    api.create(&PostParams::default(), &credentials)
-        .await
-        .context("create the credentials")?;
     let key = |key: &str| json!({ "name": cluster::CREDENTIALS, "key": key });
-    let store: ClusterSecretStore = serde_json::from_value(json!({
-        "metadata": { "name": "bench" },
-        "spec": {
-            "access": [{ "namespaces": { "names": [NAMESPACE] }, "keys": ["**"] }],
-            "provider": { "aws": {
-                "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
-                "auth": { "secretRef": {
-                    "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret"),
-                } },
-            } },
-            "events": { "sqs": { "queueUrl": aws.queue_url() } },
-        },
-    }))?;
-    let api: Api<ClusterSecretStore> = Api::all(client.clone());
-    api.create(&PostParams::default(), &store)
-        .await
-        .context("create the store")?;
-    Ok(())
-}
-
-async fn synced_secrets(client: &Client, count: u32) -> Result<()> {
-    let api: Api<SyncedSecret> = Api::namespaced(client.clone(), NAMESPACE);
-    let create = |number| {
-        let api = api.clone();
-        async move {
-            let name = cluster::name(number);
-            let object: SyncedSecret = serde_json::from_value(json!({
-                "metadata": { "name": name },
-                "spec": {
-                    "secretStoreRef": { "kind": "ClusterSecretStore", "name": "bench" },
-                    "refreshInterval": "1h",
-                    "data": [{ "secretKey": "value", "remoteRef": { "key": name } }],
-                },
-            }))?;
-            api.create(&PostParams::default(), &object)
-                .await
-                .with_context(|| format!("create SyncedSecret {name}"))?;
-            Ok::<_, anyhow::Error>(())
-        }
-    };
-    stream::iter(0..count)
-        .map(create)
-        .buffer_unordered(32)
-        .try_collect()
-        .await
+    let credentials = json!({ "id": ACCESS_KEY_ID, "secret": SECRET_ACCESS_KEY });
+    let provider = json!({ "aws": {
+        "service": "SecretsManager", "region": REGION, "endpoint": aws.address(),
+        "auth": { "secretRef": {
+            "accessKeyIDSecretRef": key("id"), "secretAccessKeySecretRef": key("secret"),
+        } },
+    } });
+    let events = json!({ "sqs": { "queueUrl": aws.queue_url() } });
+    cluster::store(client, NAMESPACE, credentials, provider, events).await
 }
 
 /// Writes the figures to standard output.

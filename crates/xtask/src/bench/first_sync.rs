@@ -9,6 +9,7 @@ use lockstep_testkit::{
     progress::{Step, human},
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     arguments::FirstSync,
@@ -137,13 +138,32 @@ async fn raw_loop(
     arguments: &FirstSync,
 ) -> Result<Duration> {
     cluster::namespace(client, namespace).await?;
-    cluster::synced_secrets(client, namespace, count, arguments).await?;
+    synced_secrets(client, namespace, count, arguments).await?;
     let step = Step::begin(format!(
         "{namespace}: {count} Secrets and as many status in a raw loop"
     ));
     let took = raw::write(account, namespace, count, arguments.workers).await?;
     step.done();
     Ok(took)
+}
+
+/// Creates SyncedSecrets that read the four properties of a value.
+async fn synced_secrets(client: &Client, namespace: &str, count: u32, arguments: &FirstSync) -> Result<()> {
+    // a store that throttles serves only the first syncs: refreshes every few seconds would exceed
+    // its limit
+    let refresh = if arguments.throttle {
+        "1h".to_owned()
+    } else {
+        format!("{}s", arguments.store.refresh_seconds(arguments.objects))
+    };
+    let data = |number| {
+        let key = cluster::name(number / arguments.objects_per_key);
+        let entries = cluster::PROPERTIES.iter().map(
+            |property| json!({ "secretKey": property, "remoteRef": { "key": key, "property": property } }),
+        );
+        entries.collect()
+    };
+    cluster::synced_secrets(client, namespace, count, &refresh, data).await
 }
 
 async fn operator_run(
@@ -154,8 +174,9 @@ async fn operator_run(
     let count = arguments.objects;
     let stand_in = StandIn::start(arguments).await?;
     cluster::namespace(client, NAMESPACE).await?;
-    cluster::store(client, NAMESPACE, stand_in.credentials(), stand_in.provider()).await?;
-    cluster::synced_secrets(client, NAMESPACE, count, arguments).await?;
+    let (credentials, provider) = (stand_in.credentials(), stand_in.provider());
+    cluster::store(client, NAMESPACE, credentials, provider, Value::Null).await?;
+    synced_secrets(client, NAMESPACE, count, arguments).await?;
     let binary = workspace::build_folder()?.join("lockstep");
     let mut running = Operator::prepare_binary(plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let mut step = Step::begin(format!("lockstep: {count} first syncs"));

@@ -1,11 +1,6 @@
 //! Stand-ins of stores that are fast enough not to affect the measurement.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axum::{
@@ -18,6 +13,7 @@ use lockstep_testkit::{
     aws::{self, Aws, Trouble},
     gcp::{self, Gcp},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -159,7 +155,7 @@ impl Vault {
 
     /// Returns the number of reads so far, and of distinct keys.
     fn reads(&self) -> (u64, usize) {
-        let reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = self.reads.lock();
         (reads.all, reads.keys.len())
     }
 }
@@ -183,7 +179,7 @@ async fn read(State(vault): State<Vault>, Path(key): Path<String>) -> (StatusCod
             "version": 1, "custom_metadata": null,
         },
     } });
-    let mut reads = vault.reads.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reads = vault.reads.lock();
     reads.all += 1;
     reads.keys.insert(key);
     (StatusCode::OK, Json(answer))

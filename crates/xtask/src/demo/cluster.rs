@@ -8,13 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
-};
 use kube::{
-    Api, Client, Config,
-    api::PostParams,
+    Client, Config,
     config::{Cluster as ClusterEntry, KubeConfigOptions, Kubeconfig},
 };
 use lockstep_testkit::{
@@ -23,9 +18,6 @@ use lockstep_testkit::{
 };
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command};
-
-/// Requested lifetime of tokens. A cluster may grant less.
-const TOKEN_SECONDS: i64 = 12 * 3600;
 
 /// A cluster, accessed as its administrator.
 pub(crate) struct Cluster {
@@ -191,22 +183,7 @@ impl Cluster {
     /// # Errors
     /// Fails if the API server rejects the request.
     pub(crate) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_SECONDS),
-                ..TokenRequestSpec::default()
-            },
-            ..TokenRequest::default()
-        };
-        let answer = api
-            .create_token_request(account, &PostParams::default(), &request)
-            .await
-            .with_context(|| format!("request a token of ServiceAccount {namespace}/{account}"))?;
-        let status = answer
-            .status
-            .context("the response to the TokenRequest has no token")?;
-        Ok(status.token)
+        lockstep_testkit::service_account_token(&self.client, namespace, account).await
     }
 
     /// Writes a kubeconfig with the permissions of a ServiceAccount and returns its path.

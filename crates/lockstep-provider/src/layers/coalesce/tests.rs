@@ -2,14 +2,14 @@ use crate::testing::at;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use futures::{future::join, join, stream::BoxStream};
+use futures::{future::join, join};
 use proptest::prelude::*;
 use tokio::{sync::Notify, time::sleep};
 
 use super::*;
 use crate::{
-    Binding, Capability, Ciphertext, ErrorKind, EventSource, FindQuery, MemoryBackend, NoLeases, Notice,
-    Operation, ProviderError, RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
+    Binding, Capability, Ciphertext, ErrorKind, FindQuery, MemoryBackend, NoLeases, Operation, ProviderError,
+    RemoteMeta, RemoteRef, RemoteSecret, SecretValue,
     call::Direct,
     layers::{one, testing::measured},
     no_kms,
@@ -201,9 +201,9 @@ async fn request_without_callers_ends_and_is_removed() {
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let _ = tokio::time::timeout(LATENCY / 4, coalesce.fetch(&cx, &a)).await;
-    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.0.lock().flights.len(), 0);
     drop(coalesce.fetch(&cx, &a));
-    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.0.lock().flights.len(), 0);
     assert!(coalesce.fetch(&cx, &a).await[0].is_ok(), "the next asks anew");
 }
 
@@ -213,7 +213,7 @@ async fn results_are_not_cached() {
     let coalesce = coalesce(&backend);
     let (cx, a) = (Context::default(), refs(&["a"]));
     let before = coalesce.fetch(&cx, &a).await;
-    assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
+    assert_eq!(coalesce.reads.table.0.lock().flights.len(), 0);
     backend.put("a", "rotated");
     assert_eq!(
         text(&coalesce.fetch(&cx, &a).await[0]),
@@ -341,7 +341,7 @@ async fn only_equal_searches_share_a_request() {
     assert_eq!(first.as_ref().unwrap(), second.as_ref().unwrap());
     assert_eq!(other.unwrap()[0].key.as_str(), "b/1");
     assert_eq!(backend.calls(Operation::Find), 2);
-    assert_eq!(coalesce.searches.table.lock().flights.len(), 0);
+    assert_eq!(coalesce.searches.table.0.lock().flights.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,7 +390,7 @@ struct Held {
 
 impl Held {
     async fn answer(&self) -> &'static str {
-        let value = *self.value.lock().unwrap();
+        let value = *self.value.lock();
         if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
             self.release.notified().await;
         } else {
@@ -433,17 +433,7 @@ impl Provider for Held {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for Held {}
@@ -472,7 +462,7 @@ async fn caller_that_knows_of_a_change_joins_only_newer_requests() {
         let mut early = Box::pin(ask(None));
         assert!(futures::poll!(&mut early).is_pending());
         sleep(Duration::from_millis(1)).await;
-        *held.value.lock().unwrap() = "new";
+        *held.value.lock() = "new";
         let changed = Instant::now();
         let told = tokio::time::timeout(Duration::from_secs(1), async {
             join!(ask(Some(changed)), ask(Some(changed)))
@@ -483,8 +473,8 @@ async fn caller_that_knows_of_a_change_joins_only_newer_requests() {
         held.release.notify_one();
         assert_eq!(early.await, "old");
         assert!(
-            coalesce.reads.table.lock().flights.is_empty()
-                && coalesce.searches.table.lock().flights.is_empty()
+            coalesce.reads.table.0.lock().flights.is_empty()
+                && coalesce.searches.table.0.lock().flights.is_empty()
         );
     }
 }
@@ -525,17 +515,7 @@ impl Provider for Broken {
         Ok(())
     }
 
-    fn notice(&self) -> Option<Notice> {
-        None
-    }
-
-    fn changes(&self) -> Option<BoxStream<'static, ()>> {
-        None
-    }
-
-    fn events(&self) -> Option<Arc<dyn EventSource>> {
-        None
-    }
+    crate::returns_none!(notice, changes, events);
 }
 
 impl NoLeases for Broken {}
@@ -597,7 +577,7 @@ proptest! {
             }))
             .await;
             assert!(backend.total_reads() <= total as u64);
-            assert_eq!(coalesce.reads.table.lock().flights.len(), 0);
+            assert_eq!(coalesce.reads.table.0.lock().flights.len(), 0);
         });
     }
 }
