@@ -11,8 +11,9 @@ use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
 use crate::{
-    rights::{added_entries, as_lockstep, forged_managed_fields},
+    rights::{added_entries, as_lockstep, as_operator, forged_managed_fields},
     shared_cluster::{SharedCluster, TestNamespace, eventually, shared_cluster, text},
+    versioned::{entry, move_with},
 };
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
@@ -604,6 +605,105 @@ pub(crate) async fn argo_rollout_is_a_target(cluster: &'static SharedCluster) {
         .await;
     play("Healthy").await;
     workloads.phase(RolloutPhase::Complete).await;
+}
+
+/// Lists of a custom resource are atomic, and an empty one is kept.
+pub(crate) async fn argo_rollout_changes_only_references(cluster: &'static SharedCluster) {
+    let workloads = TestWorkloads::on(cluster, "argo-guard").await;
+    workloads.test.apply_raw(&argo()).await.unwrap();
+    let namespace = &workloads.test.namespace;
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
+    let api: Api<DynamicObject> = Api::namespaced_with(workloads.test.client.clone(), namespace, &resource);
+    let applied = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": { "name": "canary" },
+        "spec": { "template": {
+            "metadata": { "labels": { "app": "canary" } },
+            "spec": {
+                "containers": [{
+                    "name": "app", "image": "example.org/app",
+                    "envFrom": [{ "secretRef": { "name": "database" } }],
+                }],
+                "priority": 1,
+            },
+        } },
+    });
+    let gitops = PatchParams::apply("gitops");
+    eventually("the kind is served", || async {
+        api.patch("canary", &gitops, &Patch::Apply(&applied)).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let security = PatchParams {
+        field_manager: Some("security".to_owned()),
+        ..PatchParams::default()
+    };
+    let hardened = json!({ "spec": { "template": { "spec": {
+        "automountServiceAccountToken": false, "securityContext": { "runAsNonRoot": true },
+    } } } });
+    let stored = api
+        .patch("canary", &security, &Patch::Merge(hardened))
+        .await
+        .unwrap();
+    let stored = serde_json::to_value(&stored).unwrap();
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let pod = "/fieldsV1/f:spec/f:template/f:spec";
+    entry(&mut forged, "gitops").pointer_mut(pod).unwrap()["f:automountServiceAccountToken"] = json!({});
+    let client = as_operator(&workloads.test).await;
+    let guarded: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let refused = |result: kube::Result<()>, what: &str| match result {
+        Err(kube::Error::Api(status)) => {
+            assert!(
+                status.message.contains("lockstep-workloads"),
+                "{what}: {}",
+                status.message
+            );
+        }
+        other => panic!("{what}: {other:?}"),
+    };
+    for change in [
+        json!({ "spec": { "template": { "spec": { "initContainers": [] } } } }),
+        json!({ "spec": { "template": { "spec": { "volumes": [] } } } }),
+        json!({ "spec": { "template": { "spec": {} } } }),
+        json!({ "other": "field" }),
+    ] {
+        for managed_fields in [&stored["metadata"]["managedFields"], &forged] {
+            let mut patch = change.clone();
+            patch["metadata"] = json!({ "managedFields": managed_fields });
+            // alone, the managed fields as they are change nothing
+            if change["spec"]["template"]["spec"] == json!({}) && *managed_fields != forged {
+                continue;
+            }
+            let result = guarded
+                .patch("canary", &as_lockstep(), &Patch::Merge(&patch))
+                .await;
+            refused(result.map(drop), &patch.to_string());
+        }
+    }
+
+    let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": "database" } } });
+    api.patch("canary", &security, &Patch::Merge(own)).await.unwrap();
+    let path = format!("/apis/argoproj.io/v1alpha1/namespaces/{namespace}/rollouts/canary");
+    let mut moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+    let fields = entry(&mut moved["metadata"]["managedFields"], "gitops")
+        .pointer(pod)
+        .unwrap();
+    assert_eq!(
+        *fields,
+        json!({ ".": {}, "f:priority": {} }),
+        "the list is lockstep's"
+    );
+    let fields = entry(&mut moved["metadata"]["managedFields"], "lockstep")
+        .pointer(pod)
+        .unwrap();
+    assert_eq!(*fields, json!({ "f:containers": {} }));
+    let result = move_with(client.clone(), &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with more fields of gitops");
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let fields = entry(&mut forged, "gitops").pointer_mut(pod).unwrap();
+    fields.as_object_mut().unwrap().remove("f:priority");
+    let result = move_with(client, &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with fewer fields of gitops");
 }
 
 #[tokio::test]
