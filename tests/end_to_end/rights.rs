@@ -205,6 +205,20 @@ async fn operator_account_changes_only_its_finalizer() {
     patch(json!({ "metadata": { "finalizers": ["example.org/other"] } }))
         .await
         .unwrap();
+    // a manager whose name only begins like one of lockstep's
+    let applied = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "a" }, "spec": { "refreshInterval": "1h" },
+    });
+    let gitops = PatchParams::apply("lockstep-gitops");
+    let stored = test
+        .synced_secrets()
+        .patch("a", &gitops, &Patch::Apply(applied))
+        .await;
+    let mut forged = json!(stored.unwrap().metadata.managed_fields);
+    let entries = forged.as_array_mut().unwrap();
+    entries.retain(|entry| entry["manager"] != "lockstep-gitops");
+    is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
     // a server-side apply removes what its manager owned before, so nobody may choose what others own
     for forged in forged_managed_fields(&json!(api.get("a").await.unwrap()), "refreshInterval") {
         is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);

@@ -1,5 +1,7 @@
 //! A rotation is a rollout: with the real controllers of Kubernetes, and pods that are played.
 
+use std::time::Duration;
+
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
@@ -90,6 +92,20 @@ impl TestWorkloads {
         })
         .await
         .unwrap();
+    }
+
+    /// Waits until a Deployment is ready and its controllers no longer change its managed fields.
+    pub(crate) async fn settled(&self, name: &str) -> Value {
+        self.is_ready(name).await;
+        eventually("a Deployment that nobody changes", || async {
+            let before = self.get("Deployment", name).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let after = self.get("Deployment", name).await;
+            anyhow::ensure!(before == after, "changed");
+            Ok(after)
+        })
+        .await
+        .unwrap()
     }
 
     /// The revision that a workload's pods get.
@@ -783,7 +799,20 @@ async fn operator_account_changes_only_its_workload_annotation() {
         }
     }
     let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
-    let stored = workloads.get("Deployment", "api").await;
+    // a manager whose name only begins like one of lockstep's
+    let applied = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "api", "labels": { "team": "shop" } },
+    });
+    let gitops = PatchParams::apply("lockstep-gitops");
+    workloads
+        .api("Deployment")
+        .patch("api", &gitops, &Patch::Apply(applied))
+        .await
+        .unwrap();
+    let stored = workloads.settled("api").await;
+    let mut without = stored["metadata"]["managedFields"].clone();
+    let entries = without.as_array_mut().unwrap();
+    entries.retain(|entry| entry["manager"] != "lockstep-gitops");
     let annotations = json!({ "f:annotations": { "f:lockstep.dev/revision.x0": {} } });
     let fields = json!({ "f:spec": { "f:template": { "f:metadata": annotations } } });
     let mut all_forged = forged_managed_fields(&stored, "minReadySeconds");
@@ -794,8 +823,12 @@ async fn operator_account_changes_only_its_workload_annotation() {
             json!({ "subresource": "s0" }),
             json!({ "manager": "lockstep9" }),
             json!({ "manager": "lockstep.x0", "operation": "Apply", "subresource": "s0" }),
+            // the template has no such annotation
+            json!({ "manager": "lockstep.x0", "operation": "Apply" }),
+            json!({}),
         ],
     ));
+    all_forged.push(without);
     for managed_fields in all_forged {
         // alone, and together with what is allowed
         for mut forged in [json!({}), own.clone()] {
@@ -811,6 +844,32 @@ async fn operator_account_changes_only_its_workload_annotation() {
         }
     }
     patch(own).await.unwrap();
+    // an entry for each Secret, but not two in one request, and not of another Secret's manager
+    let cache = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.cache": "x" } } }));
+    patch(cache).await.unwrap();
+    let stored = workloads.settled("api").await;
+    let entry = |secret: &str, manager: &str| {
+        let annotation = json!({ "f:annotations": { format!("f:lockstep.dev/revision.{secret}"): {} } });
+        let fields = json!({ "f:spec": { "f:template": { "f:metadata": annotation } } });
+        let applied = json!({ "manager": manager, "operation": "Apply" });
+        added_entries(&stored, &fields, &[applied]).remove(0)
+    };
+    let one = entry("database", "lockstep.database");
+    let mut both = one.clone();
+    let more = entry("cache", "lockstep.cache");
+    let more = more.as_array().unwrap().last().unwrap();
+    both.as_array_mut().unwrap().push(more.clone());
+    for managed_fields in [both, entry("database", "lockstep.cache")] {
+        match patch(json!({ "metadata": { "managedFields": managed_fields } })).await {
+            Err(kube::Error::Api(status)) => {
+                assert!(status.message.contains("managed fields"), "{}", status.message);
+            }
+            other => panic!("{managed_fields}: {other:?}"),
+        }
+    }
+    patch(json!({ "metadata": { "managedFields": one } }))
+        .await
+        .unwrap();
     let gone = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": null } } }));
     patch(gone).await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! A Secret for each revision, and the references to it that a rollout moves.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
@@ -674,17 +672,7 @@ async fn move_changes_only_managed_fields_of_references() {
     )
     .await
     .unwrap();
-    // its controller adds an entry
-    workloads.is_ready("api").await;
-    let stored = eventually("a Deployment that nobody changes", || async {
-        let before = workloads.get("Deployment", "api").await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let after = workloads.get("Deployment", "api").await;
-        anyhow::ensure!(before == after, "changed");
-        Ok(after)
-    })
-    .await
-    .unwrap();
+    let stored = workloads.settled("api").await;
     let managed_fields = &stored["metadata"]["managedFields"];
     let client = as_operator(&workloads.test).await;
 
