@@ -461,6 +461,14 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         }
         other => panic!("{what}: {other:?}"),
     };
+    let claim = |more: Value| {
+        let mut spec =
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        json!([{ "name": "claim", "ephemeral": { "volumeClaimTemplate": { "spec": spec } } }])
+    };
     let by_name = json!({ "key": "metadata.name", "operator": "In", "values": ["node"] });
     // the kubelet sends these from the network of the node
     let http = json!({ "httpGet": { "host": "169.254.169.254", "port": 80, "path": "/x" } });
@@ -546,9 +554,15 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         ),
         (
             "/spec/template/spec/volumes",
-            json!([{ "name": "v", "ephemeral": { "volumeClaimTemplate": { "spec": {
-                "accessModes": ["ReadWriteOnce"], "volumeName": "theirs", "resources": { "requests": { "storage": "1Gi" } },
-            } } } }]),
+            claim(json!({ "volumeName": "theirs" })),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            claim(json!({ "selector": { "matchLabels": { "a": "b" } } })),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            claim(json!({ "storageClassName": "" })),
         ),
         (
             "/spec/template/spec/securityContext",
@@ -616,12 +630,9 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
     spec["containers"][0]["lifecycle"] = json!({ "preStop": { "exec": { "command": ["true"] } } });
     spec["containers"][0]["securityContext"] = json!({ "capabilities": { "drop": ["ALL"] } });
     spec["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
-    spec["volumes"] = json!([
-        { "name": "scratch", "emptyDir": {} },
-        { "name": "claim", "ephemeral": { "volumeClaimTemplate": { "spec": {
-            "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } },
-        } } } },
-    ]);
+    spec["volumes"] = claim(json!({ "storageClassName": "fast" }));
+    let scratch = json!({ "name": "scratch", "emptyDir": {} });
+    spec["volumes"].as_array_mut().unwrap().push(scratch);
     restricted["spec"]["suspend"] = json!(false);
     restricted["spec"]["managedBy"] = json!("kubernetes.io/job-controller");
     let job: Job = serde_json::from_value(restricted).unwrap();
