@@ -677,11 +677,19 @@ pub(crate) async fn argo_rollout_changes_only_references(cluster: &'static Share
         }
         other => panic!("{what}: {other:?}"),
     };
+    let annotation = |key: &str, value: Value| json!({ "spec": { "template": { "metadata": { "annotations": { key: value } } } } });
     for change in [
         json!({ "spec": { "template": { "spec": { "initContainers": [] } } } }),
         json!({ "spec": { "template": { "spec": { "volumes": [] } } } }),
         json!({ "spec": { "template": { "spec": {} } } }),
         json!({ "other": "field" }),
+        annotation("lockstep.dev/revision.database", json!(5)),
+        annotation("lockstep.dev/revision.database", json!({ "a": "b" })),
+        annotation("lockstep.dev/revision.a b", json!("0000000f")),
+        annotation(
+            &format!("lockstep.dev/revision.{}", "a".repeat(55)),
+            json!("0000000f"),
+        ),
     ] {
         for managed_fields in [&stored["metadata"]["managedFields"], &forged] {
             let mut patch = change.clone();
@@ -774,6 +782,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
     let api: Api<DynamicObject> = Api::namespaced_with(client, &workloads.test.namespace, &resource);
     let patch = async |patch: Value| api.patch("api", &as_lockstep(), &Patch::Merge(patch)).await;
     let template = |template: Value| json!({ "spec": { "template": template } });
+    let many = (0..65).map(|index| (format!("lockstep.dev/revision.x{index}"), json!("0000000f")));
+    let many: serde_json::Map<String, Value> = many.collect();
     for refused in [
         json!({ "spec": { "replicas": 5 } }),
         json!({ "spec": { "paused": true } }),
@@ -788,6 +798,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
         template(json!({ "metadata": { "annotations": { "team": null } } })),
         template(json!({ "metadata": { "annotations": { "sidecar.example.org/inject": "true" } } })),
         template(json!({ "metadata": { "annotations": { "lockstep.dev/self-test": "x" } } })),
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } })),
+        template(json!({ "metadata": { "annotations": many } })),
     ] {
         match patch(refused.clone()).await {
             Err(kube::Error::Api(status)) => assert!(
@@ -798,7 +810,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
             other => panic!("{refused}: {other:?}"),
         }
     }
-    let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
+    let own =
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "0000000f" } } }));
     // a manager whose name only begins like one of lockstep's
     let applied = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "api", "labels": { "team": "shop" } },
@@ -845,7 +858,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
     }
     patch(own).await.unwrap();
     // an entry for each Secret, but not two in one request, and not of another Secret's manager
-    let cache = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.cache": "x" } } }));
+    let cache =
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.cache": "0000000f" } } }));
     patch(cache).await.unwrap();
     let stored = workloads.settled("api").await;
     let entry = |secret: &str, manager: &str| {
