@@ -726,8 +726,58 @@ pub(crate) async fn argo_rollout_changes_only_references(cluster: &'static Share
     let mut forged = stored["metadata"]["managedFields"].clone();
     let fields = entry(&mut forged, "gitops").pointer_mut(pod).unwrap();
     fields.as_object_mut().unwrap().remove("f:priority");
-    let result = move_with(client, &path, &stored, Some(&forged)).await;
+    let result = move_with(client.clone(), &path, &stored, Some(&forged)).await;
     refused(result.map(drop), "a move with fewer fields of gitops");
+
+    // with lists that have keys, like those of Kubernetes
+    let any = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let list = |item: Value| {
+        json!({
+            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true, "required": ["name"], "properties": item,
+            },
+        })
+    };
+    let env = list(json!({ "name": { "type": "string" }, "valueFrom": any }));
+    let containers = list(json!({ "name": { "type": "string" }, "env": env }));
+    let within = |field: &str, schema: Value| json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": { field: schema } });
+    let mut definition = argo();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = within(
+        "spec",
+        within("template", within("spec", within("containers", containers))),
+    );
+    workloads.test.apply_raw(&definition).await.unwrap();
+    let mut keyed = applied.clone();
+    keyed["metadata"] = json!({ "name": "keyed", "annotations": { "lockstep.dev/versioned": "database" } });
+    keyed["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{ "name": "PASSWORD", "valueFrom": { "secretKeyRef": { "name": "database", "key": "password" } } }]);
+    let stored = eventually("the new schema", || async {
+        let _gone = api.delete("keyed", &DeleteParams::default()).await;
+        let object = api.patch("keyed", &gitops, &Patch::Apply(&keyed)).await?;
+        let object = serde_json::to_value(&object)?;
+        let fields = object["metadata"]["managedFields"][0].pointer(pod);
+        let containers = fields.and_then(|fields| fields["f:containers"].as_object());
+        anyhow::ensure!(containers.is_some_and(|fields| !fields.is_empty()), "{fields:?}");
+        Ok(object)
+    })
+    .await
+    .unwrap();
+    let path = format!("/apis/argoproj.io/v1alpha1/namespaces/{namespace}/rollouts/keyed");
+    let mut moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+    let variable = format!("{pod}/f:containers/k:{{\"name\":\"app\"}}/f:env/k:{{\"name\":\"PASSWORD\"}}");
+    let fields = &mut moved["metadata"]["managedFields"];
+    let key = entry(fields, "gitops").pointer(&format!("{variable}/f:valueFrom/f:secretKeyRef"));
+    assert_eq!(key, Some(&json!({ ".": {}, "f:key": {} })));
+    let key = entry(fields, "lockstep").pointer(&variable);
+    assert_eq!(
+        key,
+        Some(&json!({ "f:valueFrom": { "f:secretKeyRef": { "f:name": {} } } }))
+    );
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let fields = entry(&mut forged, "gitops").pointer_mut(&format!("{variable}/f:valueFrom/f:secretKeyRef"));
+    fields.unwrap().as_object_mut().unwrap().remove("f:key");
+    let result = move_with(client, &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with fewer fields of a reference");
 }
 
 #[tokio::test]
