@@ -82,6 +82,42 @@ async fn operator_account_cannot_change_an_unowned_secret() {
     is_forbidden(api.create(&params, &secret(token)).await);
 }
 
+/// The garbage collector cannot resolve an owner of a version that is not served. With `blockOwnerDeletion`, the
+/// object with that uid could then not be deleted in the foreground.
+#[tokio::test]
+async fn operator_account_adds_only_references_to_the_owner() {
+    let test = shared_cluster().await.test_namespace("references").await;
+    let api: Api<Secret> = Api::namespaced(as_operator(&test).await, &test.namespace);
+    let owned = |change: serde_json::Value| {
+        let mut reference = json!({
+            "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret", "name": "a", "uid": "u", "controller": true,
+        });
+        for (field, value) in change.as_object().unwrap() {
+            reference[field] = value.clone();
+        }
+        let secret = json!({
+            "metadata": {
+                "name": "owned", "annotations": { "lockstep.dev/owner": "a" }, "ownerReferences": [reference],
+            },
+        });
+        serde_json::from_value::<Secret>(secret).unwrap()
+    };
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    for change in [
+        json!({ "apiVersion": "lockstep.dev/v99" }),
+        json!({ "apiVersion": "v1" }),
+        json!({ "blockOwnerDeletion": true }),
+        json!({ "kind": "SecretStore" }),
+        json!({ "name": "b" }),
+    ] {
+        is_forbidden(api.create(&dry_run, &owned(change)).await);
+    }
+    api.create(&dry_run, &owned(json!({}))).await.unwrap();
+}
+
 /// With the field manager of the operator.
 pub(crate) fn as_lockstep() -> PatchParams {
     PatchParams {
@@ -205,6 +241,20 @@ async fn operator_account_changes_only_its_finalizer() {
     patch(json!({ "metadata": { "finalizers": ["example.org/other"] } }))
         .await
         .unwrap();
+    // a manager whose name only begins like one of lockstep's
+    let applied = json!({
+        "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncedSecret",
+        "metadata": { "name": "a" }, "spec": { "refreshInterval": "1h" },
+    });
+    let gitops = PatchParams::apply("lockstep-gitops");
+    let stored = test
+        .synced_secrets()
+        .patch("a", &gitops, &Patch::Apply(applied))
+        .await;
+    let mut forged = json!(stored.unwrap().metadata.managed_fields);
+    let entries = forged.as_array_mut().unwrap();
+    entries.retain(|entry| entry["manager"] != "lockstep-gitops");
+    is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);
     // a server-side apply removes what its manager owned before, so nobody may choose what others own
     for forged in forged_managed_fields(&json!(api.get("a").await.unwrap()), "refreshInterval") {
         is_forbidden(patch(json!({ "metadata": { "managedFields": forged } })).await);

@@ -1,5 +1,7 @@
 //! A rotation is a rollout: with the real controllers of Kubernetes, and pods that are played.
 
+use std::time::Duration;
+
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
@@ -11,8 +13,9 @@ use lockstep_testkit::pods::{self, Pods};
 use serde_json::{Value, json};
 
 use crate::{
-    rights::{added_entries, as_lockstep, forged_managed_fields},
+    rights::{added_entries, as_lockstep, as_operator, forged_managed_fields},
     shared_cluster::{SharedCluster, TestNamespace, eventually, shared_cluster, text},
+    versioned::{entry, move_with},
 };
 
 const REVISION: &str = "/spec/template/metadata/annotations/lockstep.dev~1revision.database";
@@ -89,6 +92,20 @@ impl TestWorkloads {
         })
         .await
         .unwrap();
+    }
+
+    /// Waits until a Deployment is ready and its controllers no longer change its managed fields.
+    pub(crate) async fn settled(&self, name: &str) -> Value {
+        self.is_ready(name).await;
+        eventually("a Deployment that nobody changes", || async {
+            let before = self.get("Deployment", name).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let after = self.get("Deployment", name).await;
+            anyhow::ensure!(before == after, "changed");
+            Ok(after)
+        })
+        .await
+        .unwrap()
     }
 
     /// The revision that a workload's pods get.
@@ -606,6 +623,163 @@ pub(crate) async fn argo_rollout_is_a_target(cluster: &'static SharedCluster) {
     workloads.phase(RolloutPhase::Complete).await;
 }
 
+/// Lists of a custom resource are atomic, and an empty one is kept.
+pub(crate) async fn argo_rollout_changes_only_references(cluster: &'static SharedCluster) {
+    let workloads = TestWorkloads::on(cluster, "argo-guard").await;
+    workloads.test.apply_raw(&argo()).await.unwrap();
+    let namespace = &workloads.test.namespace;
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
+    let api: Api<DynamicObject> = Api::namespaced_with(workloads.test.client.clone(), namespace, &resource);
+    let applied = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": { "name": "canary" },
+        "spec": { "template": {
+            "metadata": { "labels": { "app": "canary" } },
+            "spec": {
+                "containers": [{
+                    "name": "app", "image": "example.org/app",
+                    "envFrom": [{ "secretRef": { "name": "database" } }],
+                }],
+                "priority": 1,
+            },
+        } },
+    });
+    let gitops = PatchParams::apply("gitops");
+    eventually("the kind is served", || async {
+        api.patch("canary", &gitops, &Patch::Apply(&applied)).await?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let security = PatchParams {
+        field_manager: Some("security".to_owned()),
+        ..PatchParams::default()
+    };
+    let hardened = json!({ "spec": { "template": { "spec": {
+        "automountServiceAccountToken": false, "securityContext": { "runAsNonRoot": true },
+    } } } });
+    let stored = api
+        .patch("canary", &security, &Patch::Merge(hardened))
+        .await
+        .unwrap();
+    let stored = serde_json::to_value(&stored).unwrap();
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let pod = "/fieldsV1/f:spec/f:template/f:spec";
+    entry(&mut forged, "gitops").pointer_mut(pod).unwrap()["f:automountServiceAccountToken"] = json!({});
+    let client = as_operator(&workloads.test).await;
+    let guarded: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let refused = |result: kube::Result<()>, what: &str| match result {
+        Err(kube::Error::Api(status)) => {
+            assert!(
+                status.message.contains("lockstep-workloads"),
+                "{what}: {}",
+                status.message
+            );
+        }
+        other => panic!("{what}: {other:?}"),
+    };
+    let annotation = |key: &str, value: Value| json!({ "spec": { "template": { "metadata": { "annotations": { key: value } } } } });
+    for change in [
+        json!({ "spec": { "template": { "spec": { "initContainers": [] } } } }),
+        json!({ "spec": { "template": { "spec": { "volumes": [] } } } }),
+        json!({ "spec": { "template": { "spec": {} } } }),
+        json!({ "other": "field" }),
+        annotation("lockstep.dev/revision.database", json!(5)),
+        annotation("lockstep.dev/revision.database", json!({ "a": "b" })),
+        annotation("lockstep.dev/revision.a b", json!("0000000f")),
+        annotation(
+            &format!("lockstep.dev/revision.{}", "a".repeat(55)),
+            json!("0000000f"),
+        ),
+    ] {
+        for managed_fields in [&stored["metadata"]["managedFields"], &forged] {
+            let mut patch = change.clone();
+            patch["metadata"] = json!({ "managedFields": managed_fields });
+            // alone, the managed fields as they are change nothing
+            if change["spec"]["template"]["spec"] == json!({}) && *managed_fields != forged {
+                continue;
+            }
+            let result = guarded
+                .patch("canary", &as_lockstep(), &Patch::Merge(&patch))
+                .await;
+            refused(result.map(drop), &patch.to_string());
+        }
+    }
+
+    let own = json!({ "metadata": { "annotations": { "lockstep.dev/versioned": "database" } } });
+    api.patch("canary", &security, &Patch::Merge(own)).await.unwrap();
+    let path = format!("/apis/argoproj.io/v1alpha1/namespaces/{namespace}/rollouts/canary");
+    let mut moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+    let fields = entry(&mut moved["metadata"]["managedFields"], "gitops")
+        .pointer(pod)
+        .unwrap();
+    assert_eq!(
+        *fields,
+        json!({ ".": {}, "f:priority": {} }),
+        "the list is lockstep's"
+    );
+    let fields = entry(&mut moved["metadata"]["managedFields"], "lockstep")
+        .pointer(pod)
+        .unwrap();
+    assert_eq!(*fields, json!({ "f:containers": {} }));
+    let result = move_with(client.clone(), &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with more fields of gitops");
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let fields = entry(&mut forged, "gitops").pointer_mut(pod).unwrap();
+    fields.as_object_mut().unwrap().remove("f:priority");
+    let result = move_with(client.clone(), &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with fewer fields of gitops");
+
+    // with lists that have keys, like those of Kubernetes
+    let any = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let list = |item: Value| {
+        json!({
+            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true, "required": ["name"], "properties": item,
+            },
+        })
+    };
+    let env = list(json!({ "name": { "type": "string" }, "valueFrom": any }));
+    let containers = list(json!({ "name": { "type": "string" }, "env": env }));
+    let within = |field: &str, schema: Value| json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": { field: schema } });
+    let mut definition = argo();
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = within(
+        "spec",
+        within("template", within("spec", within("containers", containers))),
+    );
+    workloads.test.apply_raw(&definition).await.unwrap();
+    let mut keyed = applied.clone();
+    keyed["metadata"] = json!({ "name": "keyed", "annotations": { "lockstep.dev/versioned": "database" } });
+    keyed["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{ "name": "PASSWORD", "valueFrom": { "secretKeyRef": { "name": "database", "key": "password" } } }]);
+    let stored = eventually("the new schema", || async {
+        let _gone = api.delete("keyed", &DeleteParams::default()).await;
+        let object = api.patch("keyed", &gitops, &Patch::Apply(&keyed)).await?;
+        let object = serde_json::to_value(&object)?;
+        let fields = object["metadata"]["managedFields"][0].pointer(pod);
+        let containers = fields.and_then(|fields| fields["f:containers"].as_object());
+        anyhow::ensure!(containers.is_some_and(|fields| !fields.is_empty()), "{fields:?}");
+        Ok(object)
+    })
+    .await
+    .unwrap();
+    let path = format!("/apis/argoproj.io/v1alpha1/namespaces/{namespace}/rollouts/keyed");
+    let mut moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+    let variable = format!("{pod}/f:containers/k:{{\"name\":\"app\"}}/f:env/k:{{\"name\":\"PASSWORD\"}}");
+    let fields = &mut moved["metadata"]["managedFields"];
+    let key = entry(fields, "gitops").pointer(&format!("{variable}/f:valueFrom/f:secretKeyRef"));
+    assert_eq!(key, Some(&json!({ ".": {}, "f:key": {} })));
+    let key = entry(fields, "lockstep").pointer(&variable);
+    assert_eq!(
+        key,
+        Some(&json!({ "f:valueFrom": { "f:secretKeyRef": { "f:name": {} } } }))
+    );
+    let mut forged = stored["metadata"]["managedFields"].clone();
+    let fields = entry(&mut forged, "gitops").pointer_mut(&format!("{variable}/f:valueFrom/f:secretKeyRef"));
+    fields.unwrap().as_object_mut().unwrap().remove("f:key");
+    let result = move_with(client, &path, &stored, Some(&forged)).await;
+    refused(result.map(drop), "a move with fewer fields of a reference");
+}
+
 #[tokio::test]
 async fn changes_during_a_rollout_become_one_next_rollout() {
     let workloads = TestWorkloads::new("queue").await;
@@ -658,6 +832,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
     let api: Api<DynamicObject> = Api::namespaced_with(client, &workloads.test.namespace, &resource);
     let patch = async |patch: Value| api.patch("api", &as_lockstep(), &Patch::Merge(patch)).await;
     let template = |template: Value| json!({ "spec": { "template": template } });
+    let many = (0..65).map(|index| (format!("lockstep.dev/revision.x{index}"), json!("0000000f")));
+    let many: serde_json::Map<String, Value> = many.collect();
     for refused in [
         json!({ "spec": { "replicas": 5 } }),
         json!({ "spec": { "paused": true } }),
@@ -672,6 +848,8 @@ async fn operator_account_changes_only_its_workload_annotation() {
         template(json!({ "metadata": { "annotations": { "team": null } } })),
         template(json!({ "metadata": { "annotations": { "sidecar.example.org/inject": "true" } } })),
         template(json!({ "metadata": { "annotations": { "lockstep.dev/self-test": "x" } } })),
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } })),
+        template(json!({ "metadata": { "annotations": many } })),
     ] {
         match patch(refused.clone()).await {
             Err(kube::Error::Api(status)) => assert!(
@@ -682,8 +860,22 @@ async fn operator_account_changes_only_its_workload_annotation() {
             other => panic!("{refused}: {other:?}"),
         }
     }
-    let own = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "x" } } }));
-    let stored = workloads.get("Deployment", "api").await;
+    let own =
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": "0000000f" } } }));
+    // a manager whose name only begins like one of lockstep's
+    let applied = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "api", "labels": { "team": "shop" } },
+    });
+    let gitops = PatchParams::apply("lockstep-gitops");
+    workloads
+        .api("Deployment")
+        .patch("api", &gitops, &Patch::Apply(applied))
+        .await
+        .unwrap();
+    let stored = workloads.settled("api").await;
+    let mut without = stored["metadata"]["managedFields"].clone();
+    let entries = without.as_array_mut().unwrap();
+    entries.retain(|entry| entry["manager"] != "lockstep-gitops");
     let annotations = json!({ "f:annotations": { "f:lockstep.dev/revision.x0": {} } });
     let fields = json!({ "f:spec": { "f:template": { "f:metadata": annotations } } });
     let mut all_forged = forged_managed_fields(&stored, "minReadySeconds");
@@ -694,8 +886,12 @@ async fn operator_account_changes_only_its_workload_annotation() {
             json!({ "subresource": "s0" }),
             json!({ "manager": "lockstep9" }),
             json!({ "manager": "lockstep.x0", "operation": "Apply", "subresource": "s0" }),
+            // the template has no such annotation
+            json!({ "manager": "lockstep.x0", "operation": "Apply" }),
+            json!({}),
         ],
     ));
+    all_forged.push(without);
     for managed_fields in all_forged {
         // alone, and together with what is allowed
         for mut forged in [json!({}), own.clone()] {
@@ -711,6 +907,33 @@ async fn operator_account_changes_only_its_workload_annotation() {
         }
     }
     patch(own).await.unwrap();
+    // an entry for each Secret, but not two in one request, and not of another Secret's manager
+    let cache =
+        template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.cache": "0000000f" } } }));
+    patch(cache).await.unwrap();
+    let stored = workloads.settled("api").await;
+    let entry = |secret: &str, manager: &str| {
+        let annotation = json!({ "f:annotations": { format!("f:lockstep.dev/revision.{secret}"): {} } });
+        let fields = json!({ "f:spec": { "f:template": { "f:metadata": annotation } } });
+        let applied = json!({ "manager": manager, "operation": "Apply" });
+        added_entries(&stored, &fields, &[applied]).remove(0)
+    };
+    let one = entry("database", "lockstep.database");
+    let mut both = one.clone();
+    let more = entry("cache", "lockstep.cache");
+    let more = more.as_array().unwrap().last().unwrap();
+    both.as_array_mut().unwrap().push(more.clone());
+    for managed_fields in [both, entry("database", "lockstep.cache")] {
+        match patch(json!({ "metadata": { "managedFields": managed_fields } })).await {
+            Err(kube::Error::Api(status)) => {
+                assert!(status.message.contains("managed fields"), "{}", status.message);
+            }
+            other => panic!("{managed_fields}: {other:?}"),
+        }
+    }
+    patch(json!({ "metadata": { "managedFields": one } }))
+        .await
+        .unwrap();
     let gone = template(json!({ "metadata": { "annotations": { "lockstep.dev/revision.database": null } } }));
     patch(gone).await.unwrap();
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_proxy::{ApiProxy, Asked, Fault},
-    rollout::{TestWorkloads, argo_rollout_is_a_target},
+    rollout::{TestWorkloads, argo_rollout_changes_only_references, argo_rollout_is_a_target},
     shared_cluster::{SharedCluster, eventually},
 };
 
@@ -317,4 +317,5 @@ async fn restarts_require_the_workload_policy() {
     operator::install(&kubeconfig).await.unwrap();
     trial.everywhere(&value).await;
     argo_rollout_is_a_target(trial.workloads.test.cluster).await;
+    argo_rollout_changes_only_references(trial.workloads.test.cluster).await;
 }

@@ -170,15 +170,15 @@ async fn deleted_job_is_recreated_only_on_request() {
     let workloads = TestWorkloads::new("verify-deleted").await;
     smoke(&workloads.test).await;
     let cron_jobs: Api<CronJob> = Api::namespaced(workloads.test.client.clone(), &workloads.test.namespace);
-    let suspend = async |suspended: bool| {
-        let change = json!({ "spec": { "jobTemplate": { "spec": { "suspend": suspended } } } });
+    let template = async |change: Value| {
+        let change = json!({ "spec": { "jobTemplate": { "spec": change } } });
         cron_jobs
             .patch("smoke", &PatchParams::default(), &Patch::Merge(change))
             .await
             .unwrap();
     };
     // its Job starts no pod, and does not end
-    suspend(true).await;
+    template(json!({ "parallelism": 0 })).await;
     bind(&workloads.test, "lockstep-verify-jobs").await;
     let targets = two_waves(&workloads).await;
     workloads
@@ -207,7 +207,7 @@ async fn deleted_job_is_recreated_only_on_request() {
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(workloads.revision("Deployment", "worker").await, None);
 
-    suspend(false).await;
+    template(json!({ "parallelism": 1 })).await;
     let ask = json!({ "metadata": { "annotations": { "lockstep.dev/rotate-now": "again" } } });
     workloads
         .test
@@ -266,6 +266,34 @@ async fn blocked_check_names_the_missing_permission_or_cron_job() {
     smoke(&workloads.test).await;
     workloads.phase(RolloutPhase::Complete).await;
     assert_eq!(workloads.revision("Deployment", "worker").await, Some(second));
+}
+
+#[tokio::test]
+async fn rejected_job_template_is_reported_with_the_rule() {
+    let workloads = TestWorkloads::new("verify-template").await;
+    smoke(&workloads.test).await;
+    let cron_jobs: Api<CronJob> = Api::namespaced(workloads.test.client.clone(), &workloads.test.namespace);
+    let suspend = async |suspended: bool| {
+        let change = json!({ "spec": { "jobTemplate": { "spec": { "suspend": suspended } } } });
+        cron_jobs
+            .patch("smoke", &PatchParams::default(), &Patch::Merge(change))
+            .await
+            .unwrap();
+    };
+    suspend(true).await;
+    bind(&workloads.test, "lockstep-verify-jobs").await;
+    let targets = two_waves(&workloads).await;
+    workloads
+        .declare(json!({
+            "targets": targets, "minimumInterval": "0s",
+            "verify": { "job": { "cronJob": "smoke" }, "timeout": "20s" },
+        }))
+        .await;
+    workloads.put("two").await;
+    let said = "the admission policy lockstep-jobs rejects the Job of CronJob/smoke: a Job that lockstep makes is not suspended";
+    workloads.says("VerificationBlocked", said).await;
+    suspend(false).await;
+    workloads.phase(RolloutPhase::Complete).await;
 }
 
 #[tokio::test]
@@ -433,6 +461,18 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         }
         other => panic!("{what}: {other:?}"),
     };
+    let claim = |more: Value| {
+        let mut spec =
+            json!({ "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } });
+        for (field, value) in more.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        json!([{ "name": "claim", "ephemeral": { "volumeClaimTemplate": { "spec": spec } } }])
+    };
+    let by_name = json!({ "key": "metadata.name", "operator": "In", "values": ["node"] });
+    // the kubelet sends these from the network of the node
+    let http = json!({ "httpGet": { "host": "169.254.169.254", "port": 80, "path": "/x" } });
+    let tcp = json!({ "tcpSocket": { "host": "127.0.0.1", "port": 10255 } });
     for (pointer, value) in [
         ("/metadata/name", json!("other")),
         ("/metadata/labels", json!({})),
@@ -440,11 +480,15 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         ("/metadata/finalizers", json!(["example.org/x"])),
         ("/metadata/ownerReferences", json!([])),
         ("/metadata/ownerReferences/0/kind", json!("Job")),
+        ("/metadata/ownerReferences/0/apiVersion", json!("batch/v99")),
+        ("/metadata/ownerReferences/0/blockOwnerDeletion", json!(true)),
         ("/metadata/ownerReferences/0/controller", json!(true)),
         ("/spec/activeDeadlineSeconds", Value::Null),
         ("/spec/ttlSecondsAfterFinished", Value::Null),
         ("/spec/activeDeadlineSeconds", json!(86_401)),
         ("/spec/ttlSecondsAfterFinished", json!(i32::MAX)),
+        ("/spec/suspend", json!(true)),
+        ("/spec/managedBy", json!("example.org/other")),
         ("/spec/template/spec/hostPID", json!(true)),
         ("/spec/template/spec/hostIPC", json!(true)),
         ("/spec/template/spec/hostNetwork", json!(true)),
@@ -500,6 +544,57 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
             }),
         ),
         ("/spec/template/spec/nodeName", json!("node")),
+        (
+            "/spec/template/spec/affinity",
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{ "matchFields": [by_name] }] } } }),
+        ),
+        (
+            "/spec/template/spec/affinity",
+            json!({ "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 1, "preference": { "matchFields": [by_name] } }] } }),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            claim(json!({ "volumeName": "theirs" })),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            claim(json!({ "selector": { "matchLabels": { "a": "b" } } })),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            claim(json!({ "storageClassName": "" })),
+        ),
+        (
+            "/spec/template/spec/securityContext",
+            json!({ "sysctls": [{ "name": "kernel.msgmax", "value": "1" }] }),
+        ),
+        (
+            "/spec/template/spec/securityContext",
+            json!({ "seLinuxOptions": { "user": "system_u" } }),
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "seLinuxOptions": { "type": "spc_t" } }),
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({ "seLinuxOptions": { "role": "sysadm_r" } }),
+        ),
+        ("/spec/template/spec/containers/0/readinessProbe", http.clone()),
+        ("/spec/template/spec/containers/0/livenessProbe", tcp.clone()),
+        ("/spec/template/spec/containers/0/startupProbe", http.clone()),
+        (
+            "/spec/template/spec/containers/0/lifecycle",
+            json!({ "postStart": http }),
+        ),
+        (
+            "/spec/template/spec/containers/0/lifecycle",
+            json!({ "preStop": tcp }),
+        ),
+        (
+            "/spec/template/spec/initContainers",
+            json!([{ "name": "i", "image": "example.org/x", "restartPolicy": "Always", "startupProbe": tcp }]),
+        ),
         ("/spec/template/metadata/finalizers", json!(["example.org/x"])),
         ("/spec/template/spec/terminationGracePeriodSeconds", json!(601)),
     ] {
@@ -524,10 +619,22 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
     let spec = &mut restricted["spec"]["template"]["spec"];
     spec["terminationGracePeriodSeconds"] = json!(600);
     spec["hostUsers"] = json!(false);
-    spec["securityContext"] = json!({ "seccompProfile": { "type": "RuntimeDefault" }, "runAsNonRoot": true });
+    spec["securityContext"] = json!({
+        "seccompProfile": { "type": "RuntimeDefault" }, "runAsNonRoot": true,
+        "seLinuxOptions": { "type": "container_t", "level": "s0:c1,c2" },
+    });
+    spec["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{ "matchExpressions": [{ "key": "pool", "operator": "Exists" }] }],
+    } } });
+    spec["containers"][0]["livenessProbe"] = json!({ "httpGet": { "port": 80 } });
+    spec["containers"][0]["lifecycle"] = json!({ "preStop": { "exec": { "command": ["true"] } } });
     spec["containers"][0]["securityContext"] = json!({ "capabilities": { "drop": ["ALL"] } });
     spec["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
-    spec["volumes"] = json!([{ "name": "scratch", "emptyDir": {} }]);
+    spec["volumes"] = claim(json!({ "storageClassName": "fast" }));
+    let scratch = json!({ "name": "scratch", "emptyDir": {} });
+    spec["volumes"].as_array_mut().unwrap().push(scratch);
+    restricted["spec"]["suspend"] = json!(false);
+    restricted["spec"]["managedBy"] = json!("kubernetes.io/job-controller");
     let job: Job = serde_json::from_value(restricted).unwrap();
     api.create(&PostParams::default(), &job).await.unwrap();
     let change = Patch::Merge(json!({ "spec": { "suspend": true } }));

@@ -3,13 +3,14 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use lockstep_api::{RolloutPhase, SyncedSecret, TargetState};
 use serde_json::{Value, json};
 
 use crate::{
+    rights::{added_entries, as_operator},
     rollout::TestWorkloads,
     shared_cluster::{eventually, text},
 };
@@ -594,5 +595,226 @@ async fn operator_account_moves_only_references_to_the_named_version() {
             both.push((place, value));
             refused(&both, "0000000f").await;
         }
+    }
+}
+
+/// Sends what a rollout sends to move the references of a workload, with these managed fields in the same request.
+pub(crate) async fn move_with(
+    client: kube::Client,
+    path: &str,
+    object: &Value,
+    managed_fields: Option<&Value>,
+) -> kube::Result<Value> {
+    let pointer = "/spec/template/spec";
+    let pod = object.pointer(pointer).unwrap().to_string();
+    let pod: Value = serde_json::from_str(&pod.replace(":\"database\"", ":\"database-0000000f\"")).unwrap();
+    let mut patch = vec![
+        json!({ "op": "replace", "path": pointer, "value": pod }),
+        json!({
+            "op": "add", "path": "/spec/template/metadata/annotations",
+            "value": { "lockstep.dev/revision.database": "0000000f" },
+        }),
+    ];
+    if let Some(managed_fields) = managed_fields {
+        patch.push(json!({ "op": "replace", "path": "/metadata/managedFields", "value": managed_fields }));
+    }
+    let request = axum::http::Request::patch(format!("{path}?dryRun=All&fieldManager=lockstep"))
+        .header("content-type", "application/json-patch+json")
+        .body(serde_json::to_vec(&patch).unwrap())
+        .unwrap();
+    client.request::<Value>(request).await
+}
+
+/// The entry of a manager in an object's managed fields.
+pub(crate) fn entry<'a>(managed_fields: &'a mut Value, manager: &str) -> &'a mut Value {
+    let mut entries = managed_fields.as_array_mut().unwrap().iter_mut();
+    entries.find(|entry| entry["manager"] == manager).unwrap()
+}
+
+/// A server-side apply removes fields that its manager owned before. Nobody may choose these fields together with a move.
+#[tokio::test]
+async fn move_changes_only_managed_fields_of_references() {
+    let workloads = TestWorkloads::new("versioned-fields").await;
+    let path = format!(
+        "/apis/apps/v1/namespaces/{}/deployments/api",
+        workloads.test.namespace
+    );
+    let api = workloads.api("Deployment");
+    let applied = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "api", "annotations": { "lockstep.dev/versioned": "database" } },
+        "spec": { "selector": { "matchLabels": { "app": "api" } }, "template": template("api", "database") },
+    });
+    api.patch("api", &PatchParams::apply("gitops"), &Patch::Apply(&applied))
+        .await
+        .unwrap();
+    let hardened = json!({ "spec": { "template": { "spec": {
+        "automountServiceAccountToken": false, "securityContext": { "runAsNonRoot": true },
+    } } } });
+    let security = PatchParams {
+        field_manager: Some("security".to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch("api", &security, &Patch::Merge(hardened))
+        .await
+        .unwrap();
+    // an entry that has only references
+    let references = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "api" },
+        "spec": { "template": { "spec": { "containers": [{
+            "name": "app", "envFrom": [{ "prefix": "DB_", "secretRef": { "name": "database" } }],
+        }] } } },
+    });
+    api.patch(
+        "api",
+        &PatchParams::apply("wiring").force(),
+        &Patch::Apply(&references),
+    )
+    .await
+    .unwrap();
+    let stored = workloads.settled("api").await;
+    let managed_fields = &stored["metadata"]["managedFields"];
+    let client = as_operator(&workloads.test).await;
+
+    let mut moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+    let names: Vec<String> = referred(&moved);
+    assert_eq!(names, ["database-0000000f"]);
+    let pod = "/fieldsV1/f:spec/f:template/f:spec";
+    let gitops = entry(&mut moved["metadata"]["managedFields"], "gitops");
+    let container = &gitops.pointer(pod).unwrap()["f:containers"]["k:{\"name\":\"app\"}"];
+    assert!(container.get("f:image").is_some(), "{gitops}");
+    assert_eq!(container.get("f:envFrom"), None, "{gitops}");
+    // managed fields as they are change nothing
+    move_with(client.clone(), &path, &stored, Some(managed_fields))
+        .await
+        .unwrap();
+
+    let app = "f:containers/k:{\"name\":\"app\"}";
+    let password = format!("{app}/f:env/k:{{\"name\":\"PASSWORD\"}}");
+    let volume = "f:volumes/k:{\"name\":\"one\"}";
+    let nothing = json!({});
+    let mut all_forged: Vec<(String, Value)> = Vec::new();
+    let mut forge = |manager: &str, change: &dyn Fn(&mut Value)| {
+        let mut forged = managed_fields.clone();
+        let entry = entry(&mut forged, manager);
+        change(entry.pointer_mut(pod).unwrap());
+        all_forged.push((format!("{manager}: {}", entry["fieldsV1"]), forged));
+    };
+    for added in [
+        "f:automountServiceAccountToken".to_owned(),
+        "f:securityContext".to_owned(),
+        "f:hostNetwork".to_owned(),
+        format!("{app}/f:securityContext"),
+        format!("{app}/f:resources"),
+        format!("{password}/f:value"),
+        format!("{password}/f:valueFrom/f:fieldRef"),
+        format!("{volume}/f:secret/f:defaultMode"),
+        "f:containers/k:{\"name\":\"other\"}".to_owned(),
+        "f:volumes/k:{\"name\":\"other\"}/f:secret/f:secretName".to_owned(),
+    ] {
+        forge("gitops", &|fields| {
+            let mut place = fields;
+            for key in added.split('/') {
+                place = &mut place[key];
+            }
+            *place = nothing.clone();
+        });
+    }
+    for (parent, field) in [
+        (String::new(), "f:terminationGracePeriodSeconds"),
+        (app.to_owned(), "f:image"),
+        (app.to_owned(), "."),
+        (app.to_owned(), "f:env"),
+        (format!("{app}/f:env/k:{{\"name\":\"PLAIN\"}}"), "f:value"),
+        (password.clone(), "f:name"),
+        (volume.to_owned(), "."),
+        (format!("{volume}/f:secret"), "f:items"),
+        ("f:volumes".to_owned(), "k:{\"name\":\"one\"}"),
+    ] {
+        forge("gitops", &|fields| {
+            let mut place = fields;
+            for key in parent.split('/').filter(|key| !key.is_empty()) {
+                place = &mut place[key];
+            }
+            place.as_object_mut().unwrap().remove(field).unwrap();
+        });
+    }
+    forge("security", &|fields| *fields = json!({ "f:securityContext": {} }));
+    // an empty map owns the field itself, with everything in it
+    forge("gitops", &|fields| fields["f:containers"] = nothing.clone());
+    forge("wiring", &|fields| fields["f:containers"] = nothing.clone());
+    forge("wiring", &|fields| *fields = nothing.clone());
+    for own in [
+        json!({ "f:automountServiceAccountToken": {} }),
+        json!({ "f:containers": {} }),
+        json!({ "f:containers": { "k:{\"name\":\"app\"}": {} } }),
+        json!({ "f:containers": { "k:{\"name\":\"app\"}": { "f:image": {} } } }),
+        json!({ "f:containers": { "k:{\"name\":\"app\"}": { "f:env": {} } } }),
+        json!({ "f:containers": { "k:{\"name\":\"app\"}": { "f:env": { "k:{\"name\":\"PLAIN\"}": { "f:value": {} } } } } }),
+        json!({ "f:volumes": { "k:{\"name\":\"one\"}": { "f:secret": {} } } }),
+        json!({ "f:volumes": { "k:{\"name\":\"one\"}": { "f:secret": { "f:secretName": {}, "f:items": {} } } } }),
+    ] {
+        let fields = json!({ "f:spec": { "f:template": { "f:spec": own } } });
+        let changes = [
+            json!({}),
+            json!({ "manager": "lockstep.database", "operation": "Apply" }),
+        ];
+        for forged in added_entries(&stored, &fields, &changes) {
+            all_forged.push((format!("lockstep: {own}"), forged));
+        }
+    }
+    for (what, forged) in all_forged {
+        match move_with(client.clone(), &path, &stored, Some(&forged)).await {
+            Err(kube::Error::Api(status)) => {
+                assert!(
+                    status.message.contains("managed fields"),
+                    "{what}: {}",
+                    status.message
+                );
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+/// Two variables of one name are one field to the API server.
+#[tokio::test]
+async fn repeated_variables_and_large_workloads_can_be_moved() {
+    let workloads = TestWorkloads::new("versioned-size").await;
+    let client = as_operator(&workloads.test).await;
+    let password = |name: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": "database", "key": "password" } } });
+    let mut repeated = template("repeated", "database");
+    let env = repeated["spec"]["containers"][0]["env"].as_array_mut().unwrap();
+    env.extend([password("PASSWORD"), password("SAID \"SO\"")]);
+    let mut large = template("large", "database");
+    let container = |name: String| {
+        let env: Vec<Value> = (0..60)
+            .map(|variable| password(&format!("PASSWORD_{variable}")))
+            .collect();
+        json!({ "name": name, "image": "example.org/app", "env": env })
+    };
+    large["spec"]["containers"] = (0..60).map(|index| container(format!("app-{index}"))).collect();
+    for (name, template) in [("repeated", repeated), ("large", large)] {
+        let object = json!({
+            "metadata": { "name": name, "annotations": { "lockstep.dev/versioned": "database" } },
+            "spec": {
+                "replicas": 0, "paused": true, "selector": { "matchLabels": { "app": name } }, "template": template,
+            },
+        });
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        // an apply rejects what is repeated
+        workloads
+            .api("Deployment")
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
+        let path = format!(
+            "/apis/apps/v1/namespaces/{}/deployments/{name}",
+            workloads.test.namespace
+        );
+        let stored = workloads.get("Deployment", name).await;
+        let moved = move_with(client.clone(), &path, &stored, None).await.unwrap();
+        let pod = moved["spec"]["template"]["spec"].to_string();
+        assert!(!pod.contains(":\"database\""), "{pod}");
     }
 }

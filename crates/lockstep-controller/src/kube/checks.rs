@@ -32,6 +32,8 @@ use super::{
 
 /// Timeout of a request to a Service.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The policy that restricts the Jobs that lockstep may create.
+const POLICY: &str = "lockstep-jobs";
 /// The ClusterRole to bind in namespaces in which lockstep may create Jobs.
 const JOBS_ROLE: &str = "lockstep-verify-jobs";
 /// The ClusterRole to bind in namespaces to whose Services lockstep may send requests.
@@ -65,12 +67,19 @@ enum Refused {
     Missing,
     Exists,
     Forbidden,
+    /// The policy for Jobs denied it, with this message.
+    Denied(String),
     Invalid,
     Unguarded,
     Unknown,
 }
 
 fn refused(error: &kube::Error) -> Refused {
+    if let kube::Error::Api(status) = error
+        && let Some(why) = denial(&status.message)
+    {
+        return Refused::Denied(why.to_owned());
+    }
     match ErrorKind::of(error) {
         ErrorKind::NotFound => Refused::Missing,
         ErrorKind::Conflict => Refused::Exists,
@@ -78,6 +87,18 @@ fn refused(error: &kube::Error) -> Refused {
         ErrorKind::Invalid => Refused::Invalid,
         ErrorKind::Unavailable => Refused::Unknown,
     }
+}
+
+/// Returns the message with which the policy for Jobs denied one. Its messages contain nothing of the
+/// Job, unlike those of webhooks, or of expressions that fail.
+fn denial(message: &str) -> Option<&str> {
+    let (job, refusal) = message.strip_prefix("jobs.batch \"")?.split_once('"')?;
+    let refusal = refusal.strip_prefix(" is forbidden: ValidatingAdmissionPolicy '")?;
+    let (_, why) = refusal
+        .strip_prefix(POLICY)?
+        .strip_prefix("' with binding '")?
+        .split_once("' denied request: ")?;
+    (job.starts_with(verify::JOB_PREFIX) && !why.starts_with("expression ")).then(|| why.trim())
 }
 
 async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
@@ -130,7 +151,7 @@ impl Verifier {
     /// them to those of CronJobs.
     pub fn new(unguarded: bool) -> Self {
         Self {
-            proofs: Proofs::new("lockstep-jobs", unguarded),
+            proofs: Proofs::new(POLICY, unguarded),
         }
     }
 
@@ -215,6 +236,9 @@ impl Verifier {
                     "the admission policy lockstep-jobs is not enforced, so lockstep creates no Jobs. Ask a cluster administrator to run: kubectl apply --server-side -k deploy/kustomize/base".to_owned(),
                 )
             }
+            Err(Refused::Denied(why)) => Check::Blocked(format!(
+                "the admission policy {POLICY} rejects the Job of {from}: {why}. Change its jobTemplate. The rollout continues when the Job is accepted"
+            )),
             Err(Refused::Forbidden) => {
                 let create = ResourceAttributes {
                     group: Some("batch".to_owned()),
@@ -306,5 +330,34 @@ async fn http_get(scope: &CheckScope<'_>, get: &VerifyHttpGet) -> Check {
         404 => Check::NotYet(format!("{service} returned status 404, or does not exist")),
         503 => Check::NotYet(format!("{service} returned status 503, or has no ready pod")),
         code => Check::NotYet(format!("{service} returned status {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_message_of_the_own_policy_is_reported() {
+        let denied = |policy: &str, why: &str| {
+            format!(
+                "jobs.batch \"lockstep-verify-a-1\" is forbidden: ValidatingAdmissionPolicy '{policy}' with binding 'b' denied request: {why}"
+            )
+        };
+        assert_eq!(
+            denial(&denied(POLICY, "the pods set no host")),
+            Some("the pods set no host")
+        );
+        for other in [
+            denied("theirs", "canary"),
+            denied(POLICY, "expression 'x' resulted in error: canary"),
+            format!(
+                "admission webhook \"x\" denied the request: {}",
+                denied(POLICY, "canary")
+            ),
+            "jobs.batch \"lockstep-verify-a-1\" is forbidden: exceeded quota: canary".to_owned(),
+        ] {
+            assert_eq!(denial(&other), None, "{other}");
+        }
     }
 }
