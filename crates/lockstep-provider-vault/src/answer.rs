@@ -45,6 +45,13 @@ impl Answer {
             .flatten()
     }
 
+    /// Returns whether the response is a success with a token that has an accessor. A batch token has
+    /// none.
+    pub(crate) fn holds_accessor(&self) -> bool {
+        let accessor = self.envelope().and_then(|envelope| envelope.auth?.accessor);
+        self.is_success() && accessor.is_some_and(|accessor| !accessor.is_empty())
+    }
+
     /// Returns the server's error messages and warnings. They distinguish cases and must never be
     /// shown.
     fn complaints(&self) -> Vec<Cow<'_, str>> {

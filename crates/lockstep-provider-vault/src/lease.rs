@@ -250,8 +250,17 @@ impl Vault {
         let endpoint = RevokeAccessor {
             accessor: lease.accessor.clone(),
         };
+        let was_proven = self.server.is_proven();
         let answer = self.server.send(Operation::Revoke, &endpoint).await?;
-        if answer.is_success() || is_gone(&answer) {
+        // The request required that state only if it was known before. The response shows whether
+        // the server has an index at all.
+        let is_proven = was_proven && self.server.is_proven();
+        if is_gone(&answer) {
+            // This is normal if the token was revoked before or has expired. A standby that lags
+            // reports the same for a token that it does not know yet.
+            return if is_proven { Ok(()) } else { Err(unproven()) };
+        }
+        if answer.is_success() {
             return Ok(());
         }
         let denied = purpose.failed(&answer);
@@ -320,15 +329,25 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
     }
 }
 
-/// Returns whether the server does not know the accessor.
+/// Returns whether the server does not know the accessor. A revocation then is a success with a
+/// warning.
 fn is_gone(answer: &Answer) -> bool {
     let unknown = [
         "invalid accessor",
         "bad token",
         "token not found",
         "no token found",
+        "No token found",
     ];
-    matches!(answer.status, 400 | 403 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text))
+    matches!(answer.status, 200 | 400 | 403 | 404 | 500)
+        && unknown.iter().any(|text| answer.complains_of(text))
+}
+
+/// Returns the error of a server that does not know an accessor, but may be a standby that lags.
+fn unproven() -> ProviderError {
+    let message = "the server does not know the token of the credential, but may be a standby that lags";
+    ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message)
+        .with_hint("Set server to the address of the active node, or log in with another method than a token")
 }
 
 fn ended(message: &str) -> ProviderError {
@@ -411,7 +430,12 @@ mod tests {
     fn unknown_accessor_is_gone_and_denied_one_is_not() {
         assert!(is_gone(&answer(400, r#"{"errors":["invalid accessor"]}"#)));
         assert!(!is_gone(&answer(403, r#"{"errors":["permission denied"]}"#)));
-        assert!(!is_gone(&answer(200, r#"{"errors":["invalid accessor"]}"#)));
+        assert!(is_gone(&answer(
+            200,
+            r#"{"data":null,"warnings":["No token found with this accessor"]}"#
+        )));
+        assert!(!is_gone(&answer(200, r#"{"data":null,"warnings":null}"#)));
+        assert!(!is_gone(&answer(204, "")));
         assert!(!is_gone(&answer(502, "invalid accessor")));
     }
 
