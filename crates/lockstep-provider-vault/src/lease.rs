@@ -11,8 +11,13 @@
 //!   issue_credential: the type again,
 //!                     then <engine>/creds/<role> with that token ─▶ lease id, fields
 //!   renew_issued:     auth/token/renew-accessor, then sys/leases/renew
-//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke if that is denied
+//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke if that is denied,
+//!                     then sys/leases/lookup until the lease is gone
 //! ```
+//!
+//! The server queues a revocation and reports success before the engine has removed the credential.
+//! If the engine cannot remove it, the credential keeps working. Thus a credential counts as revoked
+//! only when the server no longer knows its lease.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -24,11 +29,12 @@ use lockstep_provider::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::sleep;
 
 use crate::{
     answer::Answer,
     credential,
-    endpoint::{CreateOrphan, Generate, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    endpoint::{CreateOrphan, Generate, LookUpLease, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
     engine,
     error::Purpose,
     json,
@@ -40,6 +46,14 @@ use crate::{
 /// ends together with its token, so this is also how long lockstep can be down before a credential
 /// with a longer lease ends.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The pauses before each lookup of a revoked lease. An engine that works needs some milliseconds.
+const LOOKUP_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+];
 
 impl Vault {
     /// Creates the token that issues one credential.
@@ -255,13 +269,13 @@ impl Vault {
         // The request required that state only if it was known before. The response shows whether
         // the server has an index at all.
         let is_proven = was_proven && self.server.is_proven();
-        if is_gone(&answer) {
-            // This is normal if the token was revoked before or has expired. A standby that lags
-            // reports the same for a token that it does not know yet.
-            return if is_proven { Ok(()) } else { Err(unproven()) };
+        // This is normal if the token was revoked before or has expired. A standby that lags reports
+        // the same for a token that it does not know yet.
+        if is_gone(&answer) && !is_proven {
+            return Err(unproven());
         }
-        if answer.is_success() {
-            return Ok(());
+        if answer.is_success() || is_gone(&answer) {
+            return self.confirm_revoked(lease).await;
         }
         let denied = purpose.failed(&answer);
         let Some(id) = lease
@@ -275,7 +289,44 @@ impl Vault {
             .server
             .send(Operation::Revoke, &RevokeLease { lease_id: id })
             .await?;
-        if answer.is_success() { Ok(()) } else { Err(denied) }
+        if !answer.is_success() {
+            return Err(denied);
+        }
+        self.confirm_revoked(lease).await
+    }
+
+    /// Waits until the server no longer knows a lease whose revocation it has accepted.
+    ///
+    /// # Errors
+    /// `Unavailable` when the lease is still there, so that the revocation is retried.
+    async fn confirm_revoked(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let Some(id) = &lease.id else {
+            return Ok(());
+        };
+        let purpose = self.purpose(
+            Operation::Revoke,
+            "looking up a revoked lease".to_owned(),
+            ("sys/leases/lookup", "update"),
+        );
+        for pause in LOOKUP_PAUSES {
+            sleep(pause).await;
+            let endpoint = LookUpLease { lease_id: id.clone() };
+            let answer = self.server.send(Operation::Revoke, &endpoint).await?;
+            match answer.status {
+                200 if answer.envelope().is_some() => {}
+                400 if answer.complains_of("invalid lease") => return Ok(()),
+                // Nobody can tell, so the server's first answer counts.
+                403 if answer.envelope().is_some() => return Ok(()),
+                200..300 => return Err(purpose.malformed(&answer, "is not Vault's JSON")),
+                _ => return Err(purpose.failed(&answer)),
+            }
+        }
+        let message = "the revocation is queued at the server, and the credential may still work";
+        Err(
+            ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message).with_hint(
+                "lockstep looks again. If this does not end, the server's log says why the engine does not remove the credential",
+            ),
+        )
     }
 
     fn purpose(&self, operation: Operation, doing: String, policy: (&str, &'static str)) -> Purpose {

@@ -195,6 +195,74 @@ async fn credential_lifecycle_needs_only_the_documented_policy() {
     assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
 }
 
+/// The database does not work, so the engine cannot remove the account. The server accepts the
+/// revocation anyway.
+#[tokio::test]
+async fn queued_revocation_fails_until_the_lease_is_gone() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    // the statement of the role fails, so the account stays
+    let role = format!("{}/roles/shop", bench.mount);
+    let broken = json!({
+        "db_name": "postgresql",
+        "creation_statements": ["create role \"{{name}}\" login password '{{password}}'"],
+        "revocation_statements": ["drop role nobody_has_this_name"],
+    });
+    bench.bao.post(&role, broken).await.unwrap();
+    for _ in 0..2 {
+        let error = bench.revoke(&credential.handle).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(
+            error.message.contains("the revocation is queued at the server"),
+            "{error}"
+        );
+        assert!(bench.takes(&credential).await);
+    }
+    let id = credential.handle.id.clone().unwrap();
+    bench
+        .bao
+        .post(&format!("sys/leases/revoke-force/{id}"), json!({}))
+        .await
+        .unwrap();
+    bench.revoke(&credential.handle).await.unwrap();
+}
+
+/// A policy without `default` cannot look up a lease.
+#[tokio::test]
+async fn denied_lookup_of_a_revoked_lease_counts_as_revoked() {
+    let settings = json!({ "token_no_default_policy": true });
+    let bench = Bench::with("1h", "24h", &TOKENS, settings).await;
+    let credential = bench.mint().await;
+    bench.revoke(&credential.handle).await.unwrap();
+    bench.is_refused(&credential).await;
+    assert_eq!(bench.proxy.count("sys/leases/lookup"), 1);
+}
+
+#[tokio::test]
+async fn lookup_that_proves_nothing_keeps_the_lease() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    for (status, body, kind) in [
+        (200, "CANARY", ErrorKind::Malformed),
+        (403, "<html>CANARY</html>", ErrorKind::Malformed),
+        (400, r#"{"errors":["CANARY"]}"#, ErrorKind::ConfigInvalid),
+        (404, r#"{"errors":["CANARY"]}"#, ErrorKind::ConfigInvalid),
+        (503, "CANARY", ErrorKind::Unavailable),
+    ] {
+        bench.proxy.rule(move |request| {
+            if request.target.ends_with("sys/leases/lookup") {
+                Fate::answer(status, &[], body)
+            } else {
+                Fate::Pass
+            }
+        });
+        let error = bench.revoke(&credential.handle).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{status} {body}: {error}");
+    }
+    bench.proxy.all(Fate::Pass);
+    bench.revoke(&credential.handle).await.unwrap();
+}
+
 #[tokio::test]
 async fn credentials_of_one_store_are_independent() {
     let bench = Bench::new("1h", "24h").await;
