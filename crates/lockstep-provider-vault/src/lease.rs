@@ -88,6 +88,10 @@ impl Vault {
         }) else {
             return Err(purpose.malformed(&answer, "holds no token and accessor"));
         };
+        // the token is not used and expires
+        if !is_accessor(&accessor) || reveals(&accessor, &auth.client_token) {
+            return Err(purpose.malformed(&answer, "holds an invalid accessor"));
+        }
         Ok(IssuanceToken {
             server: self.server.origin(),
             accessor,
@@ -140,6 +144,14 @@ impl Vault {
             .map(|mut bytes| SecretValue::new(std::mem::take(&mut *bytes)))
             .ok_or_else(|| purpose.malformed(&answer, "does not hold a JSON object of Unicode text"))?;
         let id = envelope.lease_id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        // the form of the id is checked where it is recorded
+        let issuance_token = token.to_str().unwrap_or_default();
+        if id.as_deref().is_some_and(|id| {
+            let name = id.rsplit('/').next().unwrap_or_default();
+            id.contains(issuance_token) || reveals(name, issuance_token)
+        }) {
+            return Err(purpose.malformed(&answer, "holds an invalid lease id"));
+        }
         let lives = match (&id, envelope.lease_duration) {
             (Some(_), seconds) => lives(seconds),
             // a certificate contains its own expiry
@@ -380,6 +392,19 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
     }
 }
 
+/// Returns whether a text has the form of an accessor. Servers use 24 letters and digits, and a dot
+/// and the id of the namespace.
+fn is_accessor(text: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(is_name)
+}
+
+/// Returns whether a name contains a token, or is a large part of it. The status shows accessors and
+/// lease ids, so a server could publish a token as one.
+fn reveals(name: &str, token: &str) -> bool {
+    name.contains(token) || (name.len() >= 8 && token.contains(name))
+}
+
 /// Returns whether the server does not know the accessor. A revocation then is a success with a
 /// warning.
 fn is_gone(answer: &Answer) -> bool {
@@ -488,6 +513,31 @@ mod tests {
         assert!(!is_gone(&answer(200, r#"{"data":null,"warnings":null}"#)));
         assert!(!is_gone(&answer(204, "")));
         assert!(!is_gone(&answer(502, "invalid accessor")));
+    }
+
+    #[test]
+    fn accessors_are_short_names() {
+        for name in [
+            "Te7hXHta5gHQ8SuoMYWFYi8c",
+            "Te7hXHta5gHQ8SuoMYWFYi8c.nSid",
+            "a_b-1",
+        ] {
+            assert!(is_accessor(name), "{name}");
+        }
+        for text in ["", "a b", "a/b", "päss", "hunter2!", "a\n", &"a".repeat(129)] {
+            assert!(!is_accessor(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn name_reveals_a_token_that_it_shares() {
+        let token = "hvs.CAESIJh1nGcS";
+        for name in [token, "x-hvs.CAESIJh1nGcS-x", "CAESIJh1nGcS"] {
+            assert!(reveals(name, token), "{name}");
+        }
+        for name in ["Te7hXHta5gHQ8SuoMYWFYi8c", "hvs"] {
+            assert!(!reveals(name, token), "{name}");
+        }
     }
 
     #[test]

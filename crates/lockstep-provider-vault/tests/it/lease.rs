@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::sleep};
 
 use crate::bench::{
-    Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, engine, fields, spec, token_spec,
-    unique,
+    LOOKUP, Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, engine, fields, spec,
+    token_spec, unique,
 };
 
 static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
@@ -483,6 +483,50 @@ async fn unconfirmed_engine_issues_nothing() {
         assert_eq!(proxy.count("/v1/database"), before, "{status} {body}: {error}");
         assert_eq!(proxy.count("create-orphan"), 0, "{status} {body}: {error}");
     }
+}
+
+/// The status shows accessors and lease ids.
+#[tokio::test]
+async fn accessor_or_lease_id_with_a_token_is_malformed() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    let wanted = request("database/creds/shop");
+    let cx = Context::default();
+    let answers = |issued: String, lease: String| {
+        proxy.rule(move |request| {
+            let body = if request.target.contains("create-orphan") {
+                &issued
+            } else if request.target.starts_with(LOOKUP) {
+                r#"{"data":{"path":"database/","type":"database"}}"#
+            } else {
+                &lease
+            };
+            Fate::answer(200, &[], body)
+        });
+    };
+    let token = "s.CANARYCANARYCANARY";
+    let issued = |accessor: &str| {
+        format!(r#"{{"auth":{{"client_token":"{token}","accessor":"{accessor}","lease_duration":60}}}}"#)
+    };
+    let lease = |id: &str| format!(r#"{{"lease_id":"{id}","lease_duration":60,"data":{{"a":"b"}}}}"#);
+    let long = "a".repeat(129);
+    for accessor in [token, "CANARYCANARYCANARY", "CANARY word", "CANARY/word", &long] {
+        answers(issued(accessor), lease("database/creds/shop/id"));
+        let error = store.0.issue_token(&cx, &wanted).await.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+    for name in [token, "CANARYCANARYCANARY"] {
+        answers(issued("accessor"), lease(&format!("database/creds/shop/{name}")));
+        let token = store.0.issue_token(&cx, &wanted).await.unwrap();
+        let error = store.0.mint(&cx, &token, &wanted).await.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+    answers(issued("accessor"), lease("database/creds/shop/id"));
+    let token = store.0.issue_token(&cx, &wanted).await.unwrap();
+    store.0.mint(&cx, &token, &wanted).await.unwrap();
 }
 
 #[tokio::test]
