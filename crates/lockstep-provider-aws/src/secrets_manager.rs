@@ -28,7 +28,7 @@ use crate::{
     locate::{AwsLocator, check_version},
     sdk::common,
     unbatchable::Unbatchable,
-    value::{NARROW, created, tags_as_value},
+    value::{NARROW, created, is_version_id, tags_as_value},
 };
 
 /// Maximum number of ids in one call.
@@ -598,7 +598,8 @@ fn is_arn(id: &str) -> bool {
     id.starts_with("arn:")
 }
 
-/// Converts a value of the service, text or bytes.
+/// Converts a value of the service, text or bytes. A version id that is not in the form of one is
+/// left out.
 fn secret(
     text: Option<String>,
     binary: Option<Blob>,
@@ -612,7 +613,9 @@ fn secret(
     };
     Some(RemoteSecret {
         value,
-        version: version.map(|id| format!("uuid/{id}")),
+        version: version
+            .filter(|id| is_version_id(id))
+            .map(|id| format!("uuid/{id}")),
         created: created(created_date),
         fresh_for: None,
     })
@@ -636,15 +639,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oversized_value_or_version_in_a_batch_is_rejected() {
-        let of = |value: usize, version: usize| {
-            let (value, version) = ("x".repeat(value), "v".repeat(version));
+    fn oversized_value_in_a_batch_is_rejected() {
+        let of = |value: usize| {
+            let (value, version) = ("x".repeat(value), "v".repeat(36));
             secret(Some(value), None, Some(version), None).map(fits)
         };
-        assert!(of(65_536, 36).unwrap().is_ok());
-        for (value, version) in [(LONGEST_IN_BATCH, 1), (1, LONGEST_IN_BATCH)] {
-            let failed = of(value, version).unwrap().unwrap_err();
-            assert_eq!(failed.why(), Some(Why::Garbage));
+        assert!(of(65_536).unwrap().is_ok());
+        let failed = of(LONGEST_IN_BATCH).unwrap().unwrap_err();
+        assert_eq!(failed.why(), Some(Why::Garbage));
+    }
+
+    #[test]
+    fn text_that_is_no_version_id_is_left_out() {
+        let version = |id: &str| {
+            let secret = secret(Some("x".to_owned()), None, Some(id.to_owned()), None);
+            secret.unwrap().version
+        };
+        let id = "11111111-1111-1111-1111-111111111111";
+        assert_eq!(version(id), Some(format!("uuid/{id}")));
+        let long = "v".repeat(LONGEST_IN_BATCH);
+        let spaced = id.replace('-', " ");
+        for id in [
+            "",
+            "hunter2-the-password",
+            &spaced,
+            &format!("{id}@AWSCURRENT"),
+            &long,
+        ] {
+            assert_eq!(version(id), None, "{id}");
         }
     }
 
