@@ -25,3 +25,12 @@ pub(crate) fn created(date: Option<&DateTime>) -> Option<Timestamp> {
     let date = date?;
     Timestamp::new(date.secs(), i32::try_from(date.subsec_nanos()).ok()?).ok()
 }
+
+/// Whether an id has the form of Secrets Manager's versions: 32 to 64 letters, digits and dashes,
+/// usually a UUID. The status shows versions, so a server could publish a value as one.
+pub(crate) fn is_version_id(id: &str) -> bool {
+    (32..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}

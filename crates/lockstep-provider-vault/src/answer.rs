@@ -1,11 +1,37 @@
 //! Responses of the server: their limited bytes, and the borrowed views that are parsed from them.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData, sync::OnceLock, time::Duration};
 
 use jiff::Timestamp;
-use lockstep_http::Body;
-use serde::{Deserialize, de::DeserializeOwned};
+use lockstep_http::{Body, JsonCounter, JsonLimits};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::listing::MOST_KEYS;
+
+/// Maximum number of names of a list that are kept: one more than a search accepts.
+const MOST_NAMES: usize = MOST_KEYS + 1;
+/// Maximum number of error messages that are kept, and of warnings.
+const MOST_MESSAGES: usize = 8;
+/// Maximum length of a message that is kept, in bytes.
+const LONGEST_MESSAGE: usize = 4096;
+/// Limits for the data that is parsed into a struct, such as the metadata of 10,000 versions of a
+/// key. Values are not parsed and have no such limits.
+const DATA_LIMITS: JsonLimits = JsonLimits {
+    containers: 16_384,
+    commas: 65_536,
+    depth: 32,
+};
+
+/// Returns whether JSON text is within the limits of data that is parsed. A parser would turn small
+/// elements into a multiple of their size.
+pub(crate) fn is_parsable(text: &str) -> bool {
+    JsonCounter::new(DATA_LIMITS).count(text.as_bytes()).is_ok()
+}
 
 /// One response. The body may contain values and tokens: it is wiped on drop, and neither the body
 /// nor its length, which reveals that of a value, is shown.
@@ -13,6 +39,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     body: Body,
+    complaints: OnceLock<Vec<Zeroizing<String>>>,
 }
 
 impl fmt::Debug for Answer {
@@ -27,6 +54,7 @@ impl Answer {
             status,
             retry_after,
             body: body.into(),
+            complaints: OnceLock::new(),
         }
     }
 
@@ -45,18 +73,25 @@ impl Answer {
             .flatten()
     }
 
-    /// Returns the server's error messages and warnings. They distinguish cases and must never be
-    /// shown.
-    fn complaints(&self) -> Vec<Cow<'_, str>> {
-        let Some(envelope) = self.envelope() else {
-            return Vec::new();
-        };
-        envelope
-            .errors
-            .into_iter()
-            .chain(envelope.warnings)
-            .flatten()
-            .collect()
+    /// Returns whether the response is a success with a token that has an accessor. A batch token has
+    /// none.
+    pub(crate) fn holds_accessor(&self) -> bool {
+        let accessor = self.envelope().and_then(|envelope| envelope.auth?.accessor);
+        self.is_success() && accessor.is_some_and(|accessor| !accessor.is_empty())
+    }
+
+    /// Returns the first of the server's error messages and warnings. They distinguish cases and must
+    /// never be shown.
+    fn complaints(&self) -> &[Zeroizing<String>] {
+        self.complaints.get_or_init(|| {
+            let envelope = self.envelope();
+            let messages = envelope.map(|envelope| [envelope.errors, envelope.warnings]);
+            let kept = |Text(text): &Text<'_>| {
+                Zeroizing::new(text[..text.floor_char_boundary(LONGEST_MESSAGE)].to_owned())
+            };
+            let messages = messages.iter().flatten().flatten();
+            messages.flat_map(|First(texts)| texts).map(kept).collect()
+        })
     }
 
     /// Returns whether one of the server's messages contains this text.
@@ -64,14 +99,16 @@ impl Answer {
         self.complaints().iter().any(|complaint| complaint.contains(text))
     }
 
-    /// Returns the names of a list, or `None` if the response is not a list.
+    /// Returns the names of a list, or `None` if the response is not a list. Of a long list, it
+    /// returns one name more than a search accepts.
     ///
     /// An empty folder is usually a 404. A server that does not support paging warns about the
     /// unknown parameters, and then the response is a success without names. Without the warning it
     /// does not count as an empty list.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
-        let Names { keys } = self.envelope()?.parse()?;
-        keys.or_else(|| self.complains_of(IGNORED_PARAMETERS).then(Vec::new))
+        let Names { keys } = serde_json::from_str(self.envelope()?.data?.get()).ok()?;
+        keys.map(|First(keys)| keys)
+            .or_else(|| self.complains_of(IGNORED_PARAMETERS).then(Vec::new))
     }
 
     /// Returns whether Vault itself reports that nothing exists: an empty list of errors, or its
@@ -79,7 +116,10 @@ impl Answer {
     /// JSON for unknown paths.
     pub(crate) fn is_nothing(&self) -> bool {
         let is_nothing = |envelope: Envelope<'_>| {
-            envelope.errors.as_ref().is_some_and(Vec::is_empty)
+            envelope
+                .errors
+                .as_ref()
+                .is_some_and(|First(errors)| errors.is_empty())
                 || envelope.request_id.is_some() && envelope.lease_id.is_some()
         };
         self.status == 404 && self.envelope().is_some_and(is_nothing)
@@ -113,9 +153,44 @@ pub(crate) struct Envelope<'a> {
     #[serde(default)]
     pub(crate) renewable: bool,
     #[serde(borrow, default)]
-    errors: Option<Vec<Cow<'a, str>>>,
+    errors: Option<First<Text<'a>, MOST_MESSAGES>>,
     #[serde(borrow, default)]
-    warnings: Option<Vec<Cow<'a, str>>>,
+    warnings: Option<First<Text<'a>, MOST_MESSAGES>>,
+}
+
+/// A string of a response, borrowed if it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The first elements of an array. The rest is skipped and takes no memory.
+struct First<T, const N: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for First<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(FirstVisitor(PhantomData))
+    }
+}
+
+struct FirstVisitor<T, const N: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FirstVisitor<T, N> {
+    type Value = First<T, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < N {
+            match array.next_element()? {
+                Some(element) => first.push(element),
+                None => return Ok(First(first)),
+            }
+        }
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(First(first))
+    }
 }
 
 impl<'a> Envelope<'a> {
@@ -124,9 +199,12 @@ impl<'a> Envelope<'a> {
         self.data
     }
 
-    /// Parses the `data`. Returns `None` if it has another form.
+    /// Parses the `data`. Returns `None` if it has another form, or too many elements.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(self.data?.get()).ok()
+        let text = self.data?.get();
+        is_parsable(text)
+            .then(|| serde_json::from_str(text).ok())
+            .flatten()
     }
 
     /// Parses the `data` of version 2. Returns `None` if it has another form.
@@ -223,7 +301,7 @@ impl KeyMetadata {
 /// The names below a path.
 #[derive(Deserialize)]
 struct Names {
-    keys: Option<Vec<String>>,
+    keys: Option<First<String, MOST_NAMES>>,
 }
 
 #[cfg(test)]
@@ -267,6 +345,63 @@ mod tests {
                 want.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
             assert_eq!(names, want, "{body}");
         }
+    }
+
+    fn parsed(body: &str) -> Answer {
+        Answer::new(200, None, Zeroizing::new(body.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn long_list_is_cut_after_more_names_than_a_search_accepts() {
+        let list = |names: usize| {
+            let body = format!(r#"{{"data":{{"keys":[{}""]}}}}"#, r#""","#.repeat(names - 1));
+            parsed(&body).names().unwrap().len()
+        };
+        assert_eq!(list(10_000), 10_000);
+        assert_eq!(list(600_000), 10_001);
+        assert!(parsed(r#"{"data":{"keys":["a",1]}}"#).names().is_none());
+    }
+
+    #[test]
+    fn only_the_first_messages_are_kept() {
+        let body = format!(
+            r#"{{"errors":[{}"last"],"warnings":["{}end","warning"]}}"#,
+            r#""error","#.repeat(100_000),
+            "é".repeat(LONGEST_MESSAGE)
+        );
+        let answer = parsed(&body);
+        assert_eq!(answer.complaints().len(), MOST_MESSAGES + 2);
+        let longest = answer.complaints().iter().map(|text| text.len()).max();
+        assert_eq!(longest, Some(LONGEST_MESSAGE));
+        assert!(answer.complains_of("error") && answer.complains_of("warning"));
+        assert!(!answer.complains_of("last") && !answer.complains_of("end"));
+    }
+
+    #[test]
+    fn metadata_of_ten_thousand_versions_is_parsed_and_more_is_not() {
+        let metadata = |versions: usize| {
+            let version = r#"{"created_time":"t","deletion_time":"","destroyed":false,"created_by":null}"#;
+            let versions: Vec<String> = (1..=versions)
+                .map(|number| format!("\"{number}\":{version}"))
+                .collect();
+            let body = format!(r#"{{"data":{{"versions":{{{}}}}}}}"#, versions.join(","));
+            let envelope = parsed(&body);
+            let envelope = envelope.envelope().unwrap();
+            envelope
+                .parse::<KeyMetadata>()
+                .map(|metadata| metadata.versions.len())
+        };
+        assert_eq!(metadata(10_000), Some(10_000));
+        assert_eq!(metadata(20_000), None);
+    }
+
+    #[test]
+    fn value_of_many_elements_is_not_limited() {
+        let numbers = format!("{{\"a\":[{}0]}}", "0,".repeat(500_000));
+        let body = format!(r#"{{"data":{{"data":{numbers},"metadata":{{"version":1}}}}}}"#);
+        let answer = parsed(&body);
+        let versioned = answer.envelope().unwrap().versioned().unwrap();
+        assert_eq!(versioned.data.unwrap().get(), numbers);
     }
 
     #[test]

@@ -78,6 +78,12 @@ impl Authenticated {
         self.client().origin()
     }
 
+    /// Returns whether the server has at least the state of this client's last login or new token
+    /// when it answers.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.client().is_proven()
+    }
+
     /// Returns the identity as messages show it.
     pub(crate) fn identity(&self) -> String {
         self.method().to_string()

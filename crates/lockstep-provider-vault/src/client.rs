@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::{
     answer::Answer,
     config::{Config, invalid},
+    consistency::{self, Consistency},
     tls::Tls,
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Client {
     sockets: Option<HttpClient>,
     base: Url,
     namespace: Option<HeaderValue>,
+    consistency: Consistency,
     clock: SharedClock,
 }
 
@@ -90,6 +92,7 @@ impl Client {
             sockets: hears.then(|| client(true)).transpose()?,
             base: config.base.clone(),
             namespace: config.namespace.clone(),
+            consistency: Consistency::default(),
             clock,
         })
     }
@@ -130,10 +133,44 @@ impl Client {
                 format!("a request could not be made: {what}"),
             )
         })?;
+        let sent = consistency::index(request.headers());
         let answer = self.http.send(request).await;
         let answer = answer.map_err(|error| error.told(operation, &self.server()))?;
-        let wait = retry_after(&answer.headers, self.clock.now());
-        Ok(Answer::new(answer.status, wait, answer.body))
+        self.received(operation, sent.as_ref(), answer)
+    }
+
+    /// Returns the response to a request that carried this index.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server does not understand the index.
+    fn received(
+        &self,
+        operation: Operation,
+        sent: Option<&HeaderValue>,
+        answer: lockstep_http::Answer,
+    ) -> Result<Answer, ProviderError> {
+        let lockstep_http::Answer {
+            status,
+            headers,
+            body,
+        } = answer;
+        let wait = retry_after(&headers, self.clock.now());
+        let answer = Answer::new(status, wait, body);
+        if let Some(sent) = sent.filter(|_| status == 400 && answer.complains_of("X-Vault-Index")) {
+            self.consistency.forget(sent);
+            let message = "the server does not understand the index that it sent in X-Vault-Index";
+            return Err(ProviderError::new(ErrorKind::Unavailable, operation, message));
+        }
+        // Only the active server creates tokens that have an accessor.
+        let wrote = matches!(operation, Operation::Login | Operation::IssueToken) && answer.holds_accessor();
+        self.consistency.note(sent, &headers, wrote);
+        Ok(answer)
+    }
+
+    /// Returns whether the answer to the next request has at least the state of this client's last
+    /// login. A standby server that lags could otherwise report that something does not exist.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.consistency.is_proven()
     }
 
     /// Opens a WebSocket, or returns the response that refused it.
@@ -158,6 +195,7 @@ impl Client {
             .as_ref()
             .ok_or_else(|| unmade("the client makes none that stays"))?;
         let mut request = self.request(endpoint, token).map_err(unmade)?;
+        let sent_index = consistency::index(request.headers());
         let key = generate_key();
         let headers = request.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -176,10 +214,9 @@ impl Client {
                     Err(error(ErrorKind::Malformed, message))
                 }
             }
-            Upgrade::Refused(answer) => {
-                let wait = retry_after(&answer.headers, self.clock.now());
-                Ok(Connection::Refused(Answer::new(answer.status, wait, answer.body)))
-            }
+            Upgrade::Refused(answer) => self
+                .received(Operation::Listen, sent_index.as_ref(), answer)
+                .map(Connection::Refused),
         }
     }
 
@@ -213,6 +250,7 @@ impl Client {
         if let Some(token) = token {
             headers.insert(TOKEN, token.clone());
         }
+        self.consistency.require(headers);
         if let Some(body) = body {
             *request.body_mut() = Some(Bytes::from_owner(Zeroizing::new(body)).into());
         }

@@ -103,6 +103,15 @@ pub(crate) struct RevokeLease {
     pub(crate) lease_id: String,
 }
 
+/// Looks up a lease. The policy `default` grants it.
+///
+/// <https://openbao.org/api-docs/system/leases/#read-lease>
+#[derive(Endpoint)]
+#[endpoint(path = "sys/leases/lookup", method = "POST")]
+pub(crate) struct LookUpLease {
+    pub(crate) lease_id: String,
+}
+
 /// Looks up the engine that a path leads to. A token may look up every mount below which it has any
 /// permission.
 ///

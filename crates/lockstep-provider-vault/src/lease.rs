@@ -11,8 +11,13 @@
 //!   issue_credential: the type again,
 //!                     then <engine>/creds/<role> with that token ─▶ lease id, fields
 //!   renew_issued:     auth/token/renew-accessor, then sys/leases/renew
-//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke if that is denied
+//!   revoke_issued:    auth/token/revoke-accessor, or sys/leases/revoke if that is denied,
+//!                     then sys/leases/lookup until the lease is gone
 //! ```
+//!
+//! The server queues a revocation and reports success before the engine has removed the credential.
+//! If the engine cannot remove it, the credential keeps working. Thus a credential counts as revoked
+//! only when the server no longer knows its lease.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -24,11 +29,12 @@ use lockstep_provider::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::sleep;
 
 use crate::{
     answer::Answer,
     credential,
-    endpoint::{CreateOrphan, Generate, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
+    endpoint::{CreateOrphan, Generate, LookUpLease, RenewAccessor, RenewLease, RevokeAccessor, RevokeLease},
     engine,
     error::Purpose,
     json,
@@ -40,6 +46,14 @@ use crate::{
 /// ends together with its token, so this is also how long lockstep can be down before a credential
 /// with a longer lease ends.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The pauses before each lookup of a revoked lease. An engine that works needs some milliseconds.
+const LOOKUP_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(300),
+    Duration::from_millis(500),
+];
 
 impl Vault {
     /// Creates the token that issues one credential.
@@ -74,6 +88,10 @@ impl Vault {
         }) else {
             return Err(purpose.malformed(&answer, "holds no token and accessor"));
         };
+        // the token is not used and expires
+        if !is_accessor(&accessor) || reveals(&accessor, &auth.client_token) {
+            return Err(purpose.malformed(&answer, "holds an invalid accessor"));
+        }
         Ok(IssuanceToken {
             server: self.server.origin(),
             accessor,
@@ -126,6 +144,14 @@ impl Vault {
             .map(|mut bytes| SecretValue::new(std::mem::take(&mut *bytes)))
             .ok_or_else(|| purpose.malformed(&answer, "does not hold a JSON object of Unicode text"))?;
         let id = envelope.lease_id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        // the form of the id is checked where it is recorded
+        let issuance_token = token.to_str().unwrap_or_default();
+        if id.as_deref().is_some_and(|id| {
+            let name = id.rsplit('/').next().unwrap_or_default();
+            id.contains(issuance_token) || reveals(name, issuance_token)
+        }) {
+            return Err(purpose.malformed(&answer, "holds an invalid lease id"));
+        }
         let lives = match (&id, envelope.lease_duration) {
             (Some(_), seconds) => lives(seconds),
             // a certificate contains its own expiry
@@ -250,9 +276,18 @@ impl Vault {
         let endpoint = RevokeAccessor {
             accessor: lease.accessor.clone(),
         };
+        let was_proven = self.server.is_proven();
         let answer = self.server.send(Operation::Revoke, &endpoint).await?;
+        // The request required that state only if it was known before. The response shows whether
+        // the server has an index at all.
+        let is_proven = was_proven && self.server.is_proven();
+        // This is normal if the token was revoked before or has expired. A standby that lags reports
+        // the same for a token that it does not know yet.
+        if is_gone(&answer) && !is_proven {
+            return Err(unproven());
+        }
         if answer.is_success() || is_gone(&answer) {
-            return Ok(());
+            return self.confirm_revoked(lease).await;
         }
         let denied = purpose.failed(&answer);
         let Some(id) = lease
@@ -266,7 +301,44 @@ impl Vault {
             .server
             .send(Operation::Revoke, &RevokeLease { lease_id: id })
             .await?;
-        if answer.is_success() { Ok(()) } else { Err(denied) }
+        if !answer.is_success() {
+            return Err(denied);
+        }
+        self.confirm_revoked(lease).await
+    }
+
+    /// Waits until the server no longer knows a lease whose revocation it has accepted.
+    ///
+    /// # Errors
+    /// `Unavailable` when the lease is still there, so that the revocation is retried.
+    async fn confirm_revoked(&self, lease: &LeaseHandle) -> Result<(), ProviderError> {
+        let Some(id) = &lease.id else {
+            return Ok(());
+        };
+        let purpose = self.purpose(
+            Operation::Revoke,
+            "looking up a revoked lease".to_owned(),
+            ("sys/leases/lookup", "update"),
+        );
+        for pause in LOOKUP_PAUSES {
+            sleep(pause).await;
+            let endpoint = LookUpLease { lease_id: id.clone() };
+            let answer = self.server.send(Operation::Revoke, &endpoint).await?;
+            match answer.status {
+                200 if answer.envelope().is_some() => {}
+                400 if answer.complains_of("invalid lease") => return Ok(()),
+                // Nobody can tell, so the server's first answer counts.
+                403 if answer.envelope().is_some() => return Ok(()),
+                200..300 => return Err(purpose.malformed(&answer, "is not Vault's JSON")),
+                _ => return Err(purpose.failed(&answer)),
+            }
+        }
+        let message = "the revocation is queued at the server, and the credential may still work";
+        Err(
+            ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message).with_hint(
+                "lockstep looks again. If this does not end, the server's log says why the engine does not remove the credential",
+            ),
+        )
     }
 
     fn purpose(&self, operation: Operation, doing: String, policy: (&str, &'static str)) -> Purpose {
@@ -320,15 +392,38 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
     }
 }
 
-/// Returns whether the server does not know the accessor.
+/// Returns whether a text has the form of an accessor. Servers use 24 letters and digits, and a dot
+/// and the id of the namespace.
+fn is_accessor(text: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(is_name)
+}
+
+/// Returns whether a name contains a token, or is a large part of it. The status shows accessors and
+/// lease ids, so a server could publish a token as one.
+fn reveals(name: &str, token: &str) -> bool {
+    name.contains(token) || (name.len() >= 8 && token.contains(name))
+}
+
+/// Returns whether the server does not know the accessor. A revocation then is a success with a
+/// warning.
 fn is_gone(answer: &Answer) -> bool {
     let unknown = [
         "invalid accessor",
         "bad token",
         "token not found",
         "no token found",
+        "No token found",
     ];
-    matches!(answer.status, 400 | 403 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text))
+    matches!(answer.status, 200 | 400 | 403 | 404 | 500)
+        && unknown.iter().any(|text| answer.complains_of(text))
+}
+
+/// Returns the error of a server that does not know an accessor, but may be a standby that lags.
+fn unproven() -> ProviderError {
+    let message = "the server does not know the token of the credential, but may be a standby that lags";
+    ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message)
+        .with_hint("Set server to the address of the active node, or log in with another method than a token")
 }
 
 fn ended(message: &str) -> ProviderError {
@@ -411,8 +506,38 @@ mod tests {
     fn unknown_accessor_is_gone_and_denied_one_is_not() {
         assert!(is_gone(&answer(400, r#"{"errors":["invalid accessor"]}"#)));
         assert!(!is_gone(&answer(403, r#"{"errors":["permission denied"]}"#)));
-        assert!(!is_gone(&answer(200, r#"{"errors":["invalid accessor"]}"#)));
+        assert!(is_gone(&answer(
+            200,
+            r#"{"data":null,"warnings":["No token found with this accessor"]}"#
+        )));
+        assert!(!is_gone(&answer(200, r#"{"data":null,"warnings":null}"#)));
+        assert!(!is_gone(&answer(204, "")));
         assert!(!is_gone(&answer(502, "invalid accessor")));
+    }
+
+    #[test]
+    fn accessors_are_short_names() {
+        for name in [
+            "Te7hXHta5gHQ8SuoMYWFYi8c",
+            "Te7hXHta5gHQ8SuoMYWFYi8c.nSid",
+            "a_b-1",
+        ] {
+            assert!(is_accessor(name), "{name}");
+        }
+        for text in ["", "a b", "a/b", "päss", "hunter2!", "a\n", &"a".repeat(129)] {
+            assert!(!is_accessor(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn name_reveals_a_token_that_it_shares() {
+        let token = "hvs.CAESIJh1nGcS";
+        for name in [token, "x-hvs.CAESIJh1nGcS-x", "CAESIJh1nGcS"] {
+            assert!(reveals(name, token), "{name}");
+        }
+        for name in ["Te7hXHta5gHQ8SuoMYWFYi8c", "hvs"] {
+            assert!(!reveals(name, token), "{name}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod auth;
 mod client;
 mod config;
 mod confirm;
+mod consistency;
 mod credential;
 mod endpoint;
 mod engine;

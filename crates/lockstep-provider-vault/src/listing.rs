@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Maximum number of keys that one search examines.
-const MOST_KEYS: usize = 10_000;
+pub(crate) const MOST_KEYS: usize = 10_000;
 /// Maximum number of folders that one search lists.
 const MOST_FOLDERS: usize = 10_000;
 /// Maximum depth of folders, counted from the start of the search.

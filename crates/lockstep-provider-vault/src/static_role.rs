@@ -8,7 +8,7 @@ use lockstep_provider::{RemoteSecret, SecretValue};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::json;
+use crate::{answer::is_parsable, json};
 
 /// The field that counts down to the next rotation. It differs on each read and is not part of the
 /// value: otherwise the Secret would change, and restart its pods, on each refresh.
@@ -36,7 +36,7 @@ pub(crate) struct StaticRole<'a> {
 impl<'a> StaticRole<'a> {
     /// Parses the response of a static role. Returns `None` for any other response.
     pub(crate) fn of(data: &'a str) -> Option<Self> {
-        if !data.contains(ROTATED) {
+        if !data.contains(ROTATED) || !is_parsable(data) {
             return None;
         }
         let mut fields: BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(data).ok()?;

@@ -12,7 +12,7 @@ use lockstep_core::events::VersionHint;
 use lockstep_provider::EventKind;
 use serde_json::Value;
 
-use crate::locate::is_arn;
+use crate::{locate::is_arn, value::is_version_id};
 
 /// The maximum length of an SQS message in bytes is 1 MiB; an event is much shorter.
 const LONGEST: usize = 1 << 20;
@@ -262,7 +262,7 @@ impl Names {
     fn changed(self, version: Option<&str>, at: Option<Timestamp>) -> EventKind {
         match version {
             _ if self.0.is_empty() => EventKind::Nothing,
-            Some(id) if is_version(id) => EventKind::VersionChanged(VersionHint {
+            Some(id) if is_version_id(id) => EventKind::VersionChanged(VersionHint {
                 keys: self.0,
                 version: format!("uuid/{id}@{CURRENT}"),
                 read_version: format!("uuid/{id}"),
@@ -272,14 +272,6 @@ impl Names {
             None | Some(_) => EventKind::Changed(self.0),
         }
     }
-}
-
-/// Whether an id has the form of Secrets Manager's versions: letters, digits and dashes.
-fn is_version(id: &str) -> bool {
-    id.len() <= 64
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use aws_smithy_types::{Blob, DateTime};
 use lockstep_provider::{RemoteSecret, SecretValue};
 
-use crate::{locate::is_arn, value::created};
+use crate::{
+    locate::is_arn,
+    value::{created, is_version_id},
+};
 
 /// The version that a read requests.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +66,8 @@ pub(super) fn is_answer_to(id: &str, name: Option<&str>, arn: Option<&str>) -> b
     answered == Some(id)
 }
 
-/// Converts a value of the service, text or bytes.
+/// Converts a value of the service, text or bytes. A version id that is not in the form of one is
+/// left out.
 pub(super) fn secret(
     text: Option<String>,
     binary: Option<Blob>,
@@ -77,7 +81,9 @@ pub(super) fn secret(
     };
     Some(RemoteSecret {
         value,
-        version: version.map(|id| format!("uuid/{id}")),
+        version: version
+            .filter(|id| is_version_id(id))
+            .map(|id| format!("uuid/{id}")),
         created: created(created_date),
         fresh_for: None,
     })

@@ -167,15 +167,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oversized_value_or_version_in_a_batch_is_rejected() {
-        let of = |value: usize, version: usize| {
-            let (value, version) = ("x".repeat(value), "v".repeat(version));
+    fn oversized_value_in_a_batch_is_rejected() {
+        let of = |value: usize| {
+            let (value, version) = ("x".repeat(value), "v".repeat(36));
             secret(Some(value), None, Some(version), None).map(fits)
         };
-        assert!(of(65_536, 36).unwrap().is_ok());
-        for (value, version) in [(LONGEST_IN_BATCH, 1), (1, LONGEST_IN_BATCH)] {
-            let failed = of(value, version).unwrap().unwrap_err();
-            assert_eq!(failed.why(), Some(Why::Garbage));
+        assert!(of(65_536).unwrap().is_ok());
+        let failed = of(LONGEST_IN_BATCH).unwrap().unwrap_err();
+        assert_eq!(failed.why(), Some(Why::Garbage));
+    }
+
+    #[test]
+    fn text_that_is_no_version_id_is_left_out() {
+        let version = |id: &str| {
+            let secret = secret(Some("x".to_owned()), None, Some(id.to_owned()), None);
+            secret.unwrap().version
+        };
+        let id = "11111111-1111-1111-1111-111111111111";
+        assert_eq!(version(id), Some(format!("uuid/{id}")));
+        let long = "v".repeat(LONGEST_IN_BATCH);
+        let spaced = id.replace('-', " ");
+        for id in [
+            "",
+            "hunter2-the-password",
+            &spaced,
+            &format!("{id}@AWSCURRENT"),
+            &long,
+        ] {
+            assert_eq!(version(id), None, "{id}");
         }
     }
 
@@ -195,7 +214,7 @@ mod tests {
             outcomes.add(id, arn.map(str::to_owned), Err(Failed::garbage()));
         }
         let all = ["once", "again", "two", "error", "none"].map(str::to_owned);
-        outcomes.fail_rest(&all, &Failed::garbage());
+        outcomes.fail_rest(&all, &Failed::NotSent);
         let mut ids: Vec<_> = outcomes.into_results().into_keys().collect();
         ids.sort_unstable();
         assert_eq!(ids, ["again", "none", "once"]);

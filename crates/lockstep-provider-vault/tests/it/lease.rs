@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::sleep};
 
 use crate::bench::{
-    Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, engine, fields, spec, token_spec,
-    unique,
+    LOOKUP, Objects, Quiet, Store, and, app_role, app_role_auth, assert_clean, bao, engine, fields, spec,
+    token_spec, unique,
 };
 
 static DATABASE: OnceCell<PostgreSql> = OnceCell::const_new();
@@ -193,6 +193,74 @@ async fn credential_lifecycle_needs_only_the_documented_policy() {
     bench.revoke(&credential.handle).await.unwrap();
     let gone = bench.renew(&credential.handle, 3600).await.unwrap_err();
     assert_eq!(gone.kind, ErrorKind::NotFound, "{gone}");
+}
+
+/// The database does not work, so the engine cannot remove the account. The server accepts the
+/// revocation anyway.
+#[tokio::test]
+async fn queued_revocation_fails_until_the_lease_is_gone() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    // the statement of the role fails, so the account stays
+    let role = format!("{}/roles/shop", bench.mount);
+    let broken = json!({
+        "db_name": "postgresql",
+        "creation_statements": ["create role \"{{name}}\" login password '{{password}}'"],
+        "revocation_statements": ["drop role nobody_has_this_name"],
+    });
+    bench.bao.post(&role, broken).await.unwrap();
+    for _ in 0..2 {
+        let error = bench.revoke(&credential.handle).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(
+            error.message.contains("the revocation is queued at the server"),
+            "{error}"
+        );
+        assert!(bench.takes(&credential).await);
+    }
+    let id = credential.handle.id.clone().unwrap();
+    bench
+        .bao
+        .post(&format!("sys/leases/revoke-force/{id}"), json!({}))
+        .await
+        .unwrap();
+    bench.revoke(&credential.handle).await.unwrap();
+}
+
+/// A policy without `default` cannot look up a lease.
+#[tokio::test]
+async fn denied_lookup_of_a_revoked_lease_counts_as_revoked() {
+    let settings = json!({ "token_no_default_policy": true });
+    let bench = Bench::with("1h", "24h", &TOKENS, settings).await;
+    let credential = bench.mint().await;
+    bench.revoke(&credential.handle).await.unwrap();
+    bench.is_refused(&credential).await;
+    assert_eq!(bench.proxy.count("sys/leases/lookup"), 1);
+}
+
+#[tokio::test]
+async fn lookup_that_proves_nothing_keeps_the_lease() {
+    let bench = Bench::new("1h", "24h").await;
+    let credential = bench.mint().await;
+    for (status, body, kind) in [
+        (200, "CANARY", ErrorKind::Malformed),
+        (403, "<html>CANARY</html>", ErrorKind::Malformed),
+        (400, r#"{"errors":["CANARY"]}"#, ErrorKind::ConfigInvalid),
+        (404, r#"{"errors":["CANARY"]}"#, ErrorKind::ConfigInvalid),
+        (503, "CANARY", ErrorKind::Unavailable),
+    ] {
+        bench.proxy.rule(move |request| {
+            if request.target.ends_with("sys/leases/lookup") {
+                Fate::answer(status, &[], body)
+            } else {
+                Fate::Pass
+            }
+        });
+        let error = bench.revoke(&credential.handle).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{status} {body}: {error}");
+    }
+    bench.proxy.all(Fate::Pass);
+    bench.revoke(&credential.handle).await.unwrap();
 }
 
 #[tokio::test]
@@ -415,6 +483,50 @@ async fn unconfirmed_engine_issues_nothing() {
         assert_eq!(proxy.count("/v1/database"), before, "{status} {body}: {error}");
         assert_eq!(proxy.count("create-orphan"), 0, "{status} {body}: {error}");
     }
+}
+
+/// The status shows accessors and lease ids.
+#[tokio::test]
+async fn accessor_or_lease_id_with_a_token_is_malformed() {
+    let proxy = Proxy::start("127.0.0.1:1").await;
+    let objects = Objects::default().with("vault", "token", "s.token");
+    let store = Store::new(token_spec(proxy.address(), "kv"), &objects).await;
+    let wanted = request("database/creds/shop");
+    let cx = Context::default();
+    let answers = |issued: String, lease: String| {
+        proxy.rule(move |request| {
+            let body = if request.target.contains("create-orphan") {
+                &issued
+            } else if request.target.starts_with(LOOKUP) {
+                r#"{"data":{"path":"database/","type":"database"}}"#
+            } else {
+                &lease
+            };
+            Fate::answer(200, &[], body)
+        });
+    };
+    let token = "s.CANARYCANARYCANARY";
+    let issued = |accessor: &str| {
+        format!(r#"{{"auth":{{"client_token":"{token}","accessor":"{accessor}","lease_duration":60}}}}"#)
+    };
+    let lease = |id: &str| format!(r#"{{"lease_id":"{id}","lease_duration":60,"data":{{"a":"b"}}}}"#);
+    let long = "a".repeat(129);
+    for accessor in [token, "CANARYCANARYCANARY", "CANARY word", "CANARY/word", &long] {
+        answers(issued(accessor), lease("database/creds/shop/id"));
+        let error = store.0.issue_token(&cx, &wanted).await.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+    for name in [token, "CANARYCANARYCANARY"] {
+        answers(issued("accessor"), lease(&format!("database/creds/shop/{name}")));
+        let token = store.0.issue_token(&cx, &wanted).await.unwrap();
+        let error = store.0.mint(&cx, &token, &wanted).await.unwrap_err();
+        assert_clean(&error);
+        assert_eq!(error.kind, ErrorKind::Malformed, "{error}");
+    }
+    answers(issued("accessor"), lease("database/creds/shop/id"));
+    let token = store.0.issue_token(&cx, &wanted).await.unwrap();
+    store.0.mint(&cx, &token, &wanted).await.unwrap();
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod auth;
 mod behaviour;
 mod bench;
 mod cluster;
+mod consistency;
 mod engine;
 mod events;
 mod faults;
