@@ -25,7 +25,14 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{auth::Authenticated, client::Connection, endpoint::Subscribe, error::Purpose, path::KvLocator};
+use crate::{
+    auth::Authenticated,
+    client::Connection,
+    connections::{self, CONNECTIONS, Permit},
+    endpoint::Subscribe,
+    error::Purpose,
+    path::KvLocator,
+};
 
 /// Events of key/value engines of both versions.
 const TYPES: &str = "kv*";
@@ -54,6 +61,8 @@ struct Socket<C> {
     /// Number of pings since the server last sent anything. It persists between calls, because a
     /// call ends after one quiet period.
     unanswered: u8,
+    /// Counts the connection while it is open.
+    _permit: Option<Permit>,
 }
 
 /// What arrived over a connection.
@@ -70,10 +79,11 @@ enum Heard {
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
-    fn new(frames: WebSocketStream<C>) -> Self {
+    fn new(frames: WebSocketStream<C>, permit: Option<Permit>) -> Self {
         Self {
             frames,
             unanswered: 0,
+            _permit: permit,
         }
     }
 
@@ -111,6 +121,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Socket<C> {
 pub(crate) struct Subscription {
     server: Arc<Authenticated>,
     locator: KvLocator,
+    /// The namespace of a SecretStore.
+    namespace: Option<String>,
     state: Mutex<State>,
 }
 
@@ -133,15 +145,24 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(server: Arc<Authenticated>, locator: KvLocator) -> Self {
+    pub(crate) fn new(server: Arc<Authenticated>, locator: KvLocator, namespace: Option<String>) -> Self {
         Self {
             server,
             locator,
+            namespace,
             state: Mutex::default(),
         }
     }
 
     async fn connect(&self) -> Result<Socket<reqwest::Upgraded>, ProviderError> {
+        let permit = CONNECTIONS.open(self.namespace.as_deref()).ok_or_else(|| {
+            let message = format!(
+                "the SecretStores of the namespace already have {} connections for events of Vault",
+                connections::MOST
+            );
+            ProviderError::new(ErrorKind::Unavailable, Operation::Listen, message)
+                .with_hint("Use fewer SecretStores with spec.events.vault, or one ClusterSecretStore")
+        })?;
         let subscribe = Subscribe {
             types: TYPES,
             json: true,
@@ -153,7 +174,7 @@ impl Subscription {
                     .max_message_size(Some(LONGEST_MESSAGE))
                     .max_frame_size(Some(LONGEST_MESSAGE));
                 let frames = WebSocketStream::from_raw_socket(*connection, Role::Client, Some(config)).await;
-                Ok(Socket::new(frames))
+                Ok(Socket::new(frames, Some(permit)))
             }
             Connection::Refused(answer) => {
                 let path = format!("sys/events/subscribe/{TYPES}");
@@ -354,7 +375,7 @@ mod tests {
         let (here, there) = tokio::io::duplex(1 << 16);
         let here = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
         let there = WebSocketStream::from_raw_socket(there, Role::Server, None).await;
-        (Socket::new(here), there)
+        (Socket::new(here, None), there)
     }
 
     #[tokio::test(start_paused = true)]
@@ -376,7 +397,7 @@ mod tests {
     async fn server_that_stops_reading_is_given_up() {
         let (here, _there) = tokio::io::duplex(1);
         let frames = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
-        let mut socket = Socket::new(frames);
+        let mut socket = Socket::new(frames, None);
         let given_up = async {
             loop {
                 if let Err(error) = timeout(Duration::from_secs(60), socket.next()).await.unwrap() {

@@ -20,6 +20,7 @@ mod auth;
 mod client;
 mod config;
 mod confirm;
+mod connections;
 mod consistency;
 mod credential;
 mod endpoint;

@@ -64,11 +64,12 @@ impl ProviderFactory for VaultFactory {
             .as_ref()
             .is_some_and(|events| events.vault.is_some());
         let connect = Connect::from(config);
+        let namespace = config.key.namespace.clone();
         let config = configured(config)?;
         let clock: SharedClock = Arc::new(SystemClock);
         let server = Arc::new(server(&config, connect, Arc::clone(&clock), credentials, hears).await?);
         let events = hears
-            .then(|| Subscription::new(Arc::clone(&server), config.locator.clone()))
+            .then(|| Subscription::new(Arc::clone(&server), config.locator.clone(), namespace))
             .map(Arc::new);
         Ok(Arc::new(Vault {
             events,

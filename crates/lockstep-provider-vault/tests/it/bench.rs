@@ -180,19 +180,19 @@ impl Store {
         objects: &Objects,
         endpoints: EndpointPolicy,
     ) -> Result<Self, ProviderError> {
+        Self::build_from(&config("shop", &vault, events, endpoints), objects).await
+    }
+
+    /// Builds a store of this namespace with events, which must succeed.
+    pub(crate) async fn build_in(namespace: &str, vault: Value, objects: &Objects) -> Self {
+        let events = Some(json!({ "vault": {} }));
+        let config = config(namespace, &vault, events, EndpointPolicy::TenantOrLoopback);
+        Self::build_from(&config, objects).await.unwrap()
+    }
+
+    async fn build_from(config: &StoreConfig, objects: &Objects) -> Result<Self, ProviderError> {
         lockstep_testkit::init();
-        let config = StoreConfig {
-            key: StoreKey {
-                kind: StoreKind::SecretStore,
-                namespace: Some("shop".to_owned()),
-                name: "vault".to_owned(),
-            },
-            provider: serde_json::from_value::<StoreProvider>(json!({ "vault": vault })).unwrap(),
-            limits: Limits::default(),
-            events: events.map(|events| serde_json::from_value(events).unwrap()),
-            endpoints,
-        };
-        let provider = VaultFactory.build(&config, Arc::new(objects.clone())).await;
+        let provider = VaultFactory.build(config, Arc::new(objects.clone())).await;
         let locator = VaultFactory.locator(&config.provider);
         let store = provider.and_then(|provider| Ok(Self(provider, locator?)));
         store.inspect_err(assert_clean)
@@ -253,6 +253,20 @@ impl Store {
     /// Checks the store.
     pub(crate) async fn check(&self) -> Result<(), ProviderError> {
         self.0.check(&Context::default()).await.inspect_err(assert_clean)
+    }
+}
+
+fn config(namespace: &str, vault: &Value, events: Option<Value>, endpoints: EndpointPolicy) -> StoreConfig {
+    StoreConfig {
+        key: StoreKey {
+            kind: StoreKind::SecretStore,
+            namespace: Some(namespace.to_owned()),
+            name: "vault".to_owned(),
+        },
+        provider: serde_json::from_value::<StoreProvider>(json!({ "vault": vault })).unwrap(),
+        limits: Limits::default(),
+        events: events.map(|events| serde_json::from_value(events).unwrap()),
+        endpoints,
     }
 }
 

@@ -198,3 +198,30 @@ async fn openbao_without_events_fails_with_a_hint() {
         "{error}"
     );
 }
+
+/// Each connection can hold an unfinished message.
+#[tokio::test]
+async fn event_connections_of_a_namespace_are_limited() {
+    let (address, _asked) = server((0..18).map(|_| Script::Say(Vec::new())).collect()).await;
+    let vault = json!({
+        "server": address, "path": "secret", "auth": { "tokenSecretRef": { "name": "token", "key": "token" } },
+    });
+    let objects = Objects::default().with("token", "token", "s.CANARY-token");
+    let listen = async |namespace: &str| {
+        let store = Store::build_in(namespace, vault.clone(), &objects).await;
+        store.0.events().unwrap()
+    };
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        let source = listen("crowded").await;
+        source.receive().await.unwrap();
+        open.push(source);
+    }
+    let next = listen("crowded").await;
+    let error = next.receive().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("16 connections"), "{error}");
+    listen("other").await.receive().await.unwrap();
+    open.pop();
+    next.receive().await.unwrap();
+}
