@@ -109,9 +109,7 @@ impl GcpFactory {
         let authenticator = GcpAuthenticator::new(config.login.clone(), http.clone(), credentials);
         Ok(Caller::new(http, Login::new(authenticator)))
     }
-}
 
-impl GcpFactory {
     fn http(&self, connect: Connect) -> Result<Http, ProviderError> {
         let mut clients = self.clients.lock();
         if let Some(http) = clients.get(&connect) {

@@ -87,7 +87,8 @@ fn place(key: &str) -> Binding {
     Binding::new(CiphertextScope::Strict, "shop", "database", key)
 }
 
-async fn encrypt(encryptor: &Arc<dyn Encryptor>, value: &[u8]) -> Ciphertext {
+/// Encrypts a value for key "password" of SyncedSecret shop/database.
+pub async fn encrypt(encryptor: &Arc<dyn Encryptor>, value: &[u8]) -> Ciphertext {
     let binding = place("password");
     let bytes = encryptor
         .encrypt(&SecretValue::new(value), &binding)
@@ -112,7 +113,8 @@ async fn decrypt(
     result
 }
 
-async fn refuse(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext, kind: ErrorKind) -> ProviderError {
+/// Checks that decrypting fails with this kind, and that the error shows no value.
+pub async fn refuse(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext, kind: ErrorKind) -> ProviderError {
     let Err(error) = decrypt(provider, ciphertext).await else {
         panic!("decrypting must fail with {}", kind.label())
     };

@@ -9,7 +9,10 @@ use lockstep_provider::{
     RemoteRef, SecretValue, StoreConfig,
 };
 use lockstep_provider_aws::AwsFactory;
-use lockstep_provider_testkit::{KeySubject, Quiet, at};
+use lockstep_provider_testkit::{
+    KeySubject, Quiet, at,
+    keys::{encrypt, refuse},
+};
 use lockstep_testkit::{
     Moto,
     aws::{ACCESS_KEY_ID, Aws, KeyState, REGION, SECRET_ACCESS_KEY, Trouble},
@@ -125,46 +128,25 @@ impl KeySubject for StandIn {
 
 lockstep_provider_testkit::key_behaviour!(StandIn::new());
 
-fn place() -> Binding {
-    Binding::new(CiphertextScope::Strict, "shop", "database", "password")
-}
-
-async fn sealed(encryptor: &Arc<dyn Encryptor>) -> Ciphertext {
-    let value = SecretValue::from("CANARY");
-    Ciphertext {
-        bytes: encryptor.encrypt(&value, &place()).await.unwrap(),
-        binding: place(),
-    }
-}
-
-async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> ErrorKind {
-    let error = provider
-        .decrypt(&Context::default(), ciphertext)
-        .await
-        .unwrap_err();
-    assert!(!format!("{error:?}").contains("CANARY"), "{error}");
-    error.kind
-}
-
 #[tokio::test]
 async fn missing_key_does_not_mean_that_a_value_is_gone() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     subject.aws.set_kms_key("shop", KeyState::PendingDeletion);
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+    refuse(&provider, &ciphertext, ErrorKind::KeyUnavailable).await;
     let missing = spec(
         &subject.aws.address(),
         "arn:aws:kms:eu-central-1:123456789012:key/nobody",
     );
     let provider = Store::new(missing, &objects()).await.0;
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+    refuse(&provider, &ciphertext, ErrorKind::KeyUnavailable).await;
 }
 
 #[tokio::test]
 async fn encryption_context_contains_the_location() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
     let calls = subject.aws.calls();
@@ -181,14 +163,14 @@ async fn encryption_context_contains_the_location() {
 #[tokio::test]
 async fn throttled_kms_request_is_rate_limited() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     let throttled = Trouble::Throttled {
         left: 1,
         retry_after: Some(7),
     };
     subject.aws.trouble(Some(throttled));
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::RateLimited);
+    refuse(&provider, &ciphertext, ErrorKind::RateLimited).await;
     assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
 }
 
@@ -217,7 +199,7 @@ async fn moto_decrypts_only_for_the_sealed_location() {
         .unwrap();
     let arn = created["KeyMetadata"]["Arn"].as_str().unwrap();
     let encryptor = encryptor(spec(moto.address(), arn), DEVELOPER).await;
-    let ciphertext = sealed(&encryptor).await;
+    let ciphertext = encrypt(&encryptor, b"CANARY").await;
     let provider = Store::new(spec(moto.address(), arn), &objects()).await.0;
     let value = provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
     assert_eq!(value.expose(), b"CANARY");
@@ -225,6 +207,6 @@ async fn moto_decrypts_only_for_the_sealed_location() {
         binding: Binding::new(CiphertextScope::Strict, "blog", "database", "password"),
         ..ciphertext.clone()
     };
-    assert_eq!(refused(&provider, &elsewhere).await, ErrorKind::Undecryptable);
+    refuse(&provider, &elsewhere, ErrorKind::Undecryptable).await;
     lockstep_provider_testkit::keys::assert_envelope_is_bound(&provider, &encryptor).await;
 }

@@ -10,7 +10,10 @@ use lockstep_provider::{
     SecretValue, StoreConfig,
 };
 use lockstep_provider_gcp::GcpFactory;
-use lockstep_provider_testkit::KeySubject;
+use lockstep_provider_testkit::{
+    KeySubject,
+    keys::{encrypt, refuse},
+};
 use lockstep_testkit::gcp::{Gcp, KeyState, SERVICE_ACCOUNT, Trouble};
 use serde_json::{Value, json};
 
@@ -104,42 +107,25 @@ fn place() -> Binding {
     Binding::new(CiphertextScope::Strict, "shop", "database", "password")
 }
 
-async fn sealed(encryptor: &Arc<dyn Encryptor>) -> Ciphertext {
-    let value = SecretValue::from("CANARY");
-    Ciphertext {
-        bytes: encryptor.encrypt(&value, &place()).await.unwrap(),
-        binding: place(),
-    }
-}
-
-async fn refused(provider: &Arc<dyn Provider>, ciphertext: &Ciphertext) -> ErrorKind {
-    let error = provider
-        .decrypt(&Context::default(), ciphertext)
-        .await
-        .unwrap_err();
-    assert!(!format!("{error:?}").contains("CANARY"), "{error}");
-    error.kind
-}
-
 #[tokio::test]
 async fn missing_key_does_not_mean_that_a_value_is_gone() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     for state in [KeyState::DestroyScheduled, KeyState::Destroyed] {
         subject.gcp.set_kms_key_state("shop", 1, state);
-        assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+        refuse(&provider, &ciphertext, ErrorKind::KeyUnavailable).await;
     }
     let nobody = subject.keys[0].replace("cryptoKeys/shop", "cryptoKeys/nobody");
     let missing = spec(&subject.gcp.address(), &nobody);
     let provider = Store::new(missing, &objects(&subject.gcp)).await.0;
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::KeyUnavailable);
+    refuse(&provider, &ciphertext, ErrorKind::KeyUnavailable).await;
 }
 
 #[tokio::test]
 async fn ciphertext_of_an_older_key_version_is_decrypted() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     subject.gcp.add_kms_key("shop");
     let provider = subject.provider().await;
     assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
@@ -148,7 +134,7 @@ async fn ciphertext_of_an_older_key_version_is_decrypted() {
 #[tokio::test]
 async fn location_is_authenticated_and_every_checksum_is_sent() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     provider.decrypt(&Context::default(), &ciphertext).await.unwrap();
     let calls = subject.gcp.calls();
@@ -166,15 +152,11 @@ async fn location_is_authenticated_and_every_checksum_is_sent() {
 async fn response_with_a_wrong_checksum_is_malformed() {
     let subject = StandIn::new().await;
     let encryptor = subject.encryptor().await;
-    let ciphertext = sealed(&encryptor).await;
+    let ciphertext = encrypt(&encryptor, b"CANARY").await;
     let provider = subject.provider().await;
     for trouble in [Trouble::WrongChecksum, Trouble::NoPayload, Trouble::Cut] {
         subject.gcp.trouble(Some(trouble.clone()));
-        assert_eq!(
-            refused(&provider, &ciphertext).await,
-            ErrorKind::Malformed,
-            "{trouble:?}"
-        );
+        refuse(&provider, &ciphertext, ErrorKind::Malformed).await;
         let error = encryptor.encrypt(&"CANARY".into(), &place()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Malformed, "{trouble:?}");
         assert!(!format!("{error:?}").contains("CANARY"), "{error}");
@@ -202,13 +184,13 @@ async fn empty_value_can_be_encrypted() {
 #[tokio::test]
 async fn throttled_kms_request_is_rate_limited() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = subject.provider().await;
     subject.gcp.trouble(Some(Trouble::Throttled {
         left: 1,
         retry_after: Some(7),
     }));
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::RateLimited);
+    refuse(&provider, &ciphertext, ErrorKind::RateLimited).await;
     assert!(provider.decrypt(&Context::default(), &ciphertext).await.is_ok());
 }
 
@@ -228,7 +210,7 @@ async fn store_with_only_a_key_reads_nothing_and_passes_its_check() {
 #[tokio::test]
 async fn store_without_a_key_decrypts_nothing() {
     let subject = StandIn::new().await;
-    let ciphertext = sealed(&subject.encryptor().await).await;
+    let ciphertext = encrypt(&subject.encryptor().await, b"CANARY").await;
     let provider = Store::of(&subject.gcp).await.0;
-    assert_eq!(refused(&provider, &ciphertext).await, ErrorKind::Unsupported);
+    refuse(&provider, &ciphertext, ErrorKind::Unsupported).await;
 }

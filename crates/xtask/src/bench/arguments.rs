@@ -20,16 +20,8 @@ pub(super) struct Events {
     /// Number of changes per second.
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) rate: u32,
-    /// Measure the debug build, which builds quickly but runs slowly. For work on the benchmark
-    /// itself.
-    #[arg(long)]
-    pub(super) debug: bool,
-    /// Fail if a goal is missed.
-    #[arg(long)]
-    pub(super) check: bool,
-    /// What to write to standard output. Progress is written to standard error.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Output::All)]
-    pub(super) output: Output,
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 /// Measure the time until all new SyncedSecrets are Ready
@@ -69,6 +61,13 @@ pub(super) struct FirstSync {
     /// Duration of the measurement of refreshes without changes, in seconds. 0 skips it.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(super) quiet_seconds: u64,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+// The options of every benchmark. A doc comment would replace the description of the command.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Common {
     /// Measure the debug build, which builds quickly but runs slowly. For work on the benchmark
     /// itself.
     #[arg(long)]

@@ -8,8 +8,10 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use lockstep_api::{ClusterSecretStore, ConditionStatus, ConditionType, SyncedSecret};
-use lockstep_testkit::operator;
+use lockstep_testkit::{ControlPlane, operator, progress::Step};
 use serde_json::{Value, json};
+
+use crate::command;
 
 /// The four properties of a remote value.
 pub(crate) const PROPERTIES: [&str; 4] = ["username", "password", "host", "database"];
@@ -29,6 +31,20 @@ pub(crate) const CREDENTIALS: &str = "bench-credentials";
 /// Returns the name of an object by its number.
 pub(crate) fn name(number: u32) -> String {
     format!("object-{number:06}")
+}
+
+/// Starts a control plane that is ready for the operator. With `debug`, it first builds the operator.
+pub(crate) async fn start(debug: bool) -> Result<(ControlPlane, Client)> {
+    if debug {
+        command::cargo(["build", "--locked", "--package", "lockstep"])?;
+    }
+    let step = Step::begin("control plane, with CRDs, RBAC and admission policies");
+    let plane = ControlPlane::start().await?;
+    plane.install_crds().await?;
+    operator::install(&plane.kubeconfig()).await?;
+    let client = plane.client().await?;
+    step.done();
+    Ok((plane, client))
 }
 
 /// Whether the operator has created its fingerprint key.

@@ -15,9 +15,8 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use lockstep_testkit::{
-    ControlPlane, Operator,
+    Operator,
     aws::{ACCESS_KEY_ID, Aws, REGION, SECRET_ACCESS_KEY},
-    operator,
     progress::Step,
 };
 use parking_lot::Mutex;
@@ -28,7 +27,7 @@ use super::{
     arguments::{Events, Output},
     cluster,
 };
-use crate::{command, workspace};
+use crate::workspace;
 
 const NAMESPACE: &str = "bench";
 /// Timeout for all first syncs, and for all changes after the last was made.
@@ -62,16 +61,8 @@ type Seen = Arc<Mutex<HashMap<String, Instant>>>;
 /// # Errors
 /// Fails if a part cannot be started, objects do not become Ready, or a change does not arrive.
 pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
-    if arguments.debug {
-        command::cargo(["build", "--locked", "--package", "lockstep"])?;
-    }
     let count = arguments.objects;
-    let step = Step::begin("control plane, with CRDs, RBAC and admission policies");
-    let plane = ControlPlane::start().await?;
-    plane.install_crds().await?;
-    operator::install(&plane.kubeconfig()).await?;
-    let client = plane.client().await?;
-    step.done();
+    let (plane, client) = cluster::start(arguments.common.debug).await?;
 
     let aws = Aws::start().await?;
     for number in 0..count {
@@ -119,7 +110,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
         objects: count,
         changes: arguments.changes,
         changes_per_second: arguments.rate,
-        release_build: !arguments.debug,
+        release_build: !arguments.common.debug,
         median_milliseconds: milliseconds(at(50)),
         p99_milliseconds: milliseconds(at(99)),
         longest_milliseconds: milliseconds(at(100)),

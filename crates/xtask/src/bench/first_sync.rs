@@ -19,7 +19,7 @@ use super::{
     rounds::{self, Round, Sample},
     stand_in::StandIn,
 };
-use crate::{command, workspace};
+use crate::workspace;
 
 /// Number of writes that warm up the API server before the measurement.
 const WARM_UP: u32 = 200;
@@ -103,16 +103,8 @@ pub(crate) struct Quiet {
 /// # Errors
 /// Fails if a part cannot be started, or objects do not become Ready.
 pub(crate) async fn measure(arguments: &FirstSync) -> Result<Figures> {
-    if arguments.debug {
-        command::cargo(["build", "--locked", "--package", "lockstep"])?;
-    }
     let count = arguments.objects;
-    let step = Step::begin("control plane, with CRDs, RBAC and admission policies");
-    let plane = ControlPlane::start().await?;
-    plane.install_crds().await?;
-    operator::install(&plane.kubeconfig()).await?;
-    let client = plane.client().await?;
-    step.done();
+    let (plane, client) = cluster::start(arguments.common.debug).await?;
 
     let account = plane
         .client_for_service_account(operator::NAMESPACE, operator::SERVICE_ACCOUNT)
@@ -213,7 +205,7 @@ async fn operator_run(
         objects: count,
         batch: arguments.store.batch(),
         throttled: arguments.throttle,
-        release_build: !arguments.debug,
+        release_build: !arguments.common.debug,
         raw_seconds: 0.0,
         start_seconds: started.as_secs_f64(),
         ready_seconds: ready.as_secs_f64(),
@@ -229,7 +221,10 @@ async fn operator_run(
         distinct_keys: keys,
         reads_per_key: reads as f64 / keys.max(1) as f64,
         peak_mebibytes: usage.peak_mebibytes,
-        most_mebibytes: arguments.store.most_memory(count).filter(|_| !arguments.debug),
+        most_mebibytes: arguments
+            .store
+            .most_memory(count)
+            .filter(|_| !arguments.common.debug),
         processor_seconds: usage.processor.as_secs_f64(),
         throttle,
         quiet: None,

@@ -46,9 +46,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 !arguments.throttle || arguments.store.throttles(),
                 "--throttle: not supported by the stand-in of this store. Use another --store"
             );
-            arguments.debug
+            arguments.common.debug
         }
-        Bench::Events(arguments) => arguments.debug,
+        Bench::Events(arguments) => arguments.common.debug,
     };
     if cfg!(debug_assertions) && !debug {
         return run_release();
@@ -62,15 +62,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.bench {
         Bench::FirstSync(arguments) => {
             let figures = runtime.block_on(first_sync::measure(arguments))?;
-            table::print(&figures, arguments.output)?;
-            if arguments.check {
+            table::print(&figures, arguments.common.output)?;
+            if arguments.common.check {
                 table::check(&figures)?;
             }
         }
         Bench::Events(arguments) => {
             let figures = runtime.block_on(events::measure(arguments))?;
-            events::print(&figures, arguments.output)?;
-            if arguments.check {
+            events::print(&figures, arguments.common.output)?;
+            if arguments.common.check {
                 events::check(&figures)?;
             }
         }
