@@ -144,7 +144,7 @@ async fn change_is_written_at_once_and_its_message_deleted() {
 async fn irrelevant_message_costs_no_read_and_forged_one_a_sync() {
     let (test, aws) = room_with("events-forged").await;
     let before = aws.reads().0;
-    let mut marked = Aws::label_updated("shop/other", "CANARY-in-event");
+    let mut marked = Aws::label_updated("shop/other", "CANARY-in-event-0123456789-0123456789");
     marked["note"] = "CANARY-in-event".into();
     aws.send(&marked);
     for malformed in [
@@ -166,13 +166,16 @@ async fn irrelevant_message_costs_no_read_and_forged_one_a_sync() {
     until_queue_is_empty(&aws).await;
     assert_eq!(aws.reads().0 - before, 1);
     // a version that there is not: looked for once
-    aws.send(&Aws::label_updated("shop/a", "CANARY-in-event"));
+    aws.send(&Aws::label_updated(
+        "shop/a",
+        "CANARY-in-event-0123456789-0123456789",
+    ));
     until_queue_is_empty(&aws).await;
     assert_eq!(aws.reads().0 - before, 3, "the current one, and that one");
     sleep(Duration::from_secs(3)).await;
     assert_eq!(aws.reads().0 - before, 3, "and that was all");
     // one that claims to be of another day: not looked for at all
-    let mut old = Aws::label_updated("shop/a", "CANARY-in-event");
+    let mut old = Aws::label_updated("shop/a", "CANARY-in-event-0123456789-0123456789");
     old["time"] = "2026-01-01T00:00:00Z".into();
     aws.send(&old);
     until_queue_is_empty(&aws).await;

@@ -139,6 +139,7 @@ pub async fn run(
         key,
         settings: Settings {
             drift_probe_interval: options.drift_probe_interval,
+            issue_timeout: options.issue_timeout,
             deletion_delay: options.deletion_delay,
             process_seed: u64::from(clock.now().subsec_nanosecond().unsigned_abs()),
         },

@@ -165,8 +165,12 @@ impl Operator {
     }
 
     fn prepare_with(folder: Scratch, kubeconfig: &Path, binary: &Path, arguments: &[&str]) -> Result<Self> {
-        // The servers of tests listen on loopback addresses and do not lag behind.
-        let own = ["--unsafe-allow-local-store-endpoints", "--deletion-delay=1s"];
+        // The servers of tests listen on loopback addresses, do not lag behind, and answer at once.
+        let own = [
+            "--unsafe-allow-local-store-endpoints",
+            "--deletion-delay=1s",
+            "--issue-timeout=1s",
+        ];
         let arguments = [&own, arguments].concat();
         Self::prepare_production(folder, kubeconfig, binary, &arguments)
     }

@@ -106,6 +106,16 @@ pub(crate) struct RunArguments {
         default_value = "10m"
     )]
     pub(crate) drift_probe_interval: Duration,
+    /// How long after a request for a credential that got no answer the server may still issue it.
+    /// Its token is revoked after that. Must exceed the maximum duration of a request at the server
+    /// (default_max_request_duration in Vault, 90s) by a minute.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "LOCKSTEP_ISSUE_TIMEOUT",
+        default_value = "3m"
+    )]
+    pub(crate) issue_timeout: Duration,
     /// How long all remote values must be gone before deletionPolicy Delete deletes their Secret.
     /// A replica that lags behind reports new values as missing.
     #[arg(
@@ -514,6 +524,7 @@ mod tests {
         assert_eq!(run.concurrency, 32);
         assert_eq!(run.operator_namespace, "lockstep-system");
         assert_eq!(run.drift_probe_interval.to_string(), "10m");
+        assert_eq!(run.issue_timeout.to_string(), "3m");
         assert_eq!(run.deletion_delay.to_string(), "1m");
         assert_eq!(run.admission_check_interval.to_string(), "5m");
         assert_eq!(run.token_audiences, ["vault", "openbao"]);

@@ -72,6 +72,7 @@ async fn run_operator(arguments: RunArguments) -> Result<(), String> {
         concurrency: arguments.concurrency,
         operator_namespace: arguments.operator_namespace,
         drift_probe_interval: arguments.drift_probe_interval.to_std(),
+        issue_timeout: arguments.issue_timeout.to_std(),
         deletion_delay: arguments.deletion_delay.to_std(),
         admission_check_interval: arguments.admission_check_interval.to_std(),
         drift_watch: arguments.drift_watch,

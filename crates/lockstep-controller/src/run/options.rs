@@ -17,6 +17,9 @@ pub struct Options {
     pub operator_namespace: String,
     /// Interval between two drift probes of the same Secret. Zero disables them.
     pub drift_probe_interval: Duration,
+    /// How long after a request for a credential the server may still issue it, if there was no
+    /// answer.
+    pub issue_timeout: Duration,
     /// How long all values must be gone before `deletionPolicy: Delete` deletes their Secret.
     pub deletion_delay: Duration,
     /// Interval between two proofs of the admission policies. Minimum one second.

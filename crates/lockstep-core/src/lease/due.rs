@@ -30,19 +30,23 @@ pub const RELEASE_PATIENCE_GONE: Duration = Duration::from_secs(60);
 pub struct Retention {
     /// How long the credential is kept if no rollout proves that it is unused.
     pub revoke_after: Duration,
+    /// How long after a request for a credential the server may still issue it, if there was no
+    /// answer.
+    pub issue_timeout: Duration,
     /// Whether the spec has targets. Then only a rollout shows that the credential is unused.
     pub has_targets: bool,
 }
 
 impl Retention {
     /// Reads the retention from a spec.
-    pub fn of(spec: &SyncedSecretSpec) -> Self {
+    pub fn of(spec: &SyncedSecretSpec, issue_timeout: Duration) -> Self {
         let revoke_after = wanted(spec).map_or_else(
             || lockstep_api::lease::DEFAULT_REVOKE_AFTER.to_std(),
             Generate::revoke_after,
         );
         Self {
             revoke_after,
+            issue_timeout,
             has_targets: spec::rollout(spec).is_some(),
         }
     }
@@ -61,9 +65,9 @@ impl Retention {
 }
 
 /// Returns when a lease can be revoked for good: an intent that was lost may still be answered.
-fn settled_at(lease: &Lease, retries: &Retries) -> Timestamp {
+fn settled_at(lease: &Lease, issue_timeout: Duration, retries: &Retries) -> Timestamp {
     if lease.unwritten && lease.id == lease.accessor {
-        issuing_ends(&lease.accessor, lease.issued_time, retries)
+        issuing_ends(&lease.accessor, lease.issued_time, issue_timeout, retries)
     } else {
         Timestamp::MIN
     }
@@ -80,13 +84,21 @@ pub fn next(
 ) -> Option<(Timestamp, Action)> {
     let lease = status.lease.as_ref()?;
     let intent = lease.intent.iter().map(|intent| {
-        let at = issuing_ends(&intent.accessor, intent.recorded_time, retries);
+        let at = issuing_ends(
+            &intent.accessor,
+            intent.recorded_time,
+            retention.issue_timeout,
+            retries,
+        );
         (to_wall_clock(at, ahead), Action::Revoke(intent.accessor.clone()))
     });
     let reach = coverage::of(status);
     let unused_at = |lease: &Lease| {
         if lease.unwritten {
-            return Some(to_wall_clock(settled_at(lease, retries), ahead));
+            return Some(to_wall_clock(
+                settled_at(lease, retention.issue_timeout, retries),
+                ahead,
+            ));
         }
         retention.unused_at(lease, reach)
     };
@@ -125,6 +137,7 @@ pub fn release(
     status: Option<&LeaseStatus>,
     issuer: &Issuer<'_>,
     deleted: Timestamp,
+    issue_timeout: Duration,
     retries: &Retries,
     ahead: SignedDuration,
     now: Timestamp,
@@ -142,7 +155,7 @@ pub fn release(
     let next = intents
         .chain(leases)
         .map(|lease| {
-            let settled = settled_at(&lease, retries);
+            let settled = settled_at(&lease, issue_timeout, retries);
             let action = Action::Revoke(lease.accessor);
             (settled.max(retries.not_before(&action)), action)
         })

@@ -15,11 +15,6 @@ fn third(lease: &Lease) -> Duration {
 /// Minimum time between two renewals of a lease. A lease that is renewed for a shorter time ends.
 const MIN_BETWEEN_RENEWALS: Duration = Duration::from_secs(5);
 
-/// Maximum time from the record of an intent until the server can issue no credential for it any
-/// more: the deadline of the request, and the maximum duration of a request at the server (90 s in
-/// Vault and OpenBao).
-const ISSUING: Duration = Duration::from_secs(180);
-
 /// Returns when to renew a lease, or to replace it if it cannot be renewed: spread over its last
 /// third.
 pub(super) fn renew_at(lease: &Lease) -> Timestamp {
@@ -32,11 +27,16 @@ pub(super) fn renew_at(lease: &Lease) -> Timestamp {
 
 /// Returns when the server can issue no credential any more for an intent. The token of the intent
 /// is not revoked earlier: a credential that is issued after that would stay.
-pub(super) fn issuing_ends(accessor: &str, recorded: Timestamp, retries: &Retries) -> Timestamp {
+pub(super) fn issuing_ends(
+    accessor: &str,
+    recorded: Timestamp,
+    issue_timeout: Duration,
+    retries: &Retries,
+) -> Timestamp {
     if retries.is_answered(accessor) {
         Timestamp::MIN
     } else {
-        later(recorded, ISSUING)
+        later(recorded, issue_timeout)
     }
 }
 

@@ -228,6 +228,7 @@ fn deletion(case: &mut Case<'_, '_>) -> Option<Step> {
         leases,
         &observed.issuer,
         observed.deleted_at.unwrap_or(case.now),
+        case.settings.issue_timeout,
         &case.memory.lease_retries,
         observed.ahead,
         case.now,
@@ -238,7 +239,7 @@ fn deletion(case: &mut Case<'_, '_>) -> Option<Step> {
 
 /// Leases are renewed and revoked in time, whatever else is due.
 fn lease_action(case: &mut Case<'_, '_>) -> Option<Step> {
-    let (at, action) = lease_at(case.observed, case.memory)?;
+    let (at, action) = lease_at(case)?;
     case.at(Some(at), Step::Lease(action))
 }
 
@@ -358,7 +359,8 @@ fn requested_or_planned_probe(case: &mut Case<'_, '_>) -> Option<Step> {
 }
 
 /// Returns the next lease action and its time.
-fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Action)> {
+fn lease_at(case: &Case<'_, '_>) -> Option<(Timestamp, Action)> {
+    let (observed, memory) = (case.observed, &*case.memory);
     let wanted = lease::wanted(observed.spec);
     let status = observed.status;
     if observed.guarded
@@ -376,7 +378,7 @@ fn lease_at(observed: &Observed<'_>, memory: &Memory) -> Option<(Timestamp, Acti
         let at = memory.lease_retries.not_before(&Action::Disown);
         return Some((lease::to_wall_clock(at, observed.ahead), Action::Disown));
     }
-    let retention = lease::Retention::of(observed.spec);
+    let retention = lease::Retention::of(observed.spec, case.settings.issue_timeout);
     lease::next(status?, retention, &memory.lease_retries, observed.ahead)
 }
 

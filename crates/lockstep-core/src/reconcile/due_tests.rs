@@ -12,6 +12,7 @@ static KEY: LazyLock<FingerprintKey> = LazyLock::new(|| FingerprintKey::new([7; 
 
 const SETTINGS: Settings = Settings {
     drift_probe_interval: Duration::from_secs(600),
+    issue_timeout: Duration::from_secs(180),
     deletion_delay: Duration::ZERO,
     process_seed: 7,
 };

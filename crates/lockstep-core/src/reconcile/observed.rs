@@ -18,6 +18,9 @@ const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Time between two probes of a Secret. With zero, only requested probes run.
     pub drift_probe_interval: Duration,
+    /// How long after a request for a credential the server may still issue it, if there was no
+    /// answer.
+    pub issue_timeout: Duration,
     /// How long all values must be gone before their Secret is deleted.
     pub deletion_delay: Duration,
     /// A number that differs on each start of the process.

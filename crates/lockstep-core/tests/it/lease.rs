@@ -20,6 +20,7 @@ use serde_json::json;
 
 const RETENTION: Retention = Retention {
     revoke_after: Duration::from_secs(300),
+    issue_timeout: Duration::from_secs(180),
     has_targets: false,
 };
 
@@ -420,8 +421,14 @@ fn old_lease_with_targets_is_kept_until_a_rollout() {
         None
     );
     let rollout = json!({ "targets": [{ "kind": "Deployment", "name": "shop" }] });
-    assert!(Retention::of(&spec(&json!({ "rotation": { "rollout": rollout } }))).has_targets);
-    assert!(!Retention::of(&spec(&json!({}))).has_targets);
+    assert!(
+        Retention::of(
+            &spec(&json!({ "rotation": { "rollout": rollout } })),
+            Duration::ZERO
+        )
+        .has_targets
+    );
+    assert!(!Retention::of(&spec(&json!({})), Duration::ZERO).has_targets);
 }
 
 #[test]
@@ -700,6 +707,7 @@ fn rollback_with_generated_credentials_is_rejected() {
 
 const SETTINGS: Settings = Settings {
     drift_probe_interval: Duration::ZERO,
+    issue_timeout: Duration::from_secs(180),
     deletion_delay: Duration::ZERO,
     process_seed: 1,
 };

@@ -147,6 +147,7 @@ impl FakeCluster {
             operators: <[Operator; 2]>::default(),
             settings: Settings {
                 drift_probe_interval: Duration::from_secs(300),
+                issue_timeout: Duration::from_secs(180),
                 deletion_delay: Duration::from_secs(60),
                 process_seed: 7,
             },

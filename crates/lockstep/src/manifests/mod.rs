@@ -80,6 +80,7 @@ impl Placed {
             key,
             settings: Settings {
                 drift_probe_interval: Duration::ZERO,
+                issue_timeout: Duration::ZERO,
                 deletion_delay: Duration::ZERO,
                 process_seed: 0,
             },
