@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use lockstep_api::{Reason, SourceStatus};
 
 use super::{
     effect::ReadSources,
     facts::{ClusterView, Facts},
     run::Run,
+    stale::is_current,
 };
 use crate::{
     Failure,
@@ -17,13 +19,17 @@ use crate::{
 };
 
 impl Run {
-    /// Checks that every value in the status is gone, except those that the plan found missing. A
-    /// search without results does not show that: the server may hide names from lists, the store
-    /// may grant less than before, or the spec may search elsewhere.
-    pub(super) async fn confirm_gone(&mut self, plan: &Plan) -> Result<(), Failure> {
+    /// Checks that every value in the status is gone, and that all have been gone for the deletion
+    /// delay. `since` is when they were first found gone, if that did not change since.
+    pub(super) async fn confirm_gone(
+        &mut self,
+        plan: &Plan,
+        since: Option<Timestamp>,
+    ) -> Result<(), Failure> {
         self.confirm_recorded_gone(plan).await?;
         let (now, delay) = (self.moment().steady, self.facts.settings.deletion_delay);
-        let since = *self.memory.gone_since.get_or_insert(now);
+        let since = since.unwrap_or(now);
+        self.memory.gone_since = Some(since);
         let left = Duration::try_from(later(since, delay).duration_since(now)).unwrap_or_default();
         if left.is_zero() || self.known_target().is_none() {
             return Ok(());
@@ -38,6 +44,10 @@ impl Run {
         Err(failure)
     }
 
+    /// Checks that every value in the status is gone, except those that the plan found missing. A
+    /// search without results does not show that: the server may hide names from lists, the store
+    /// may grant less than before, or the spec may search elsewhere or name a version that does not
+    /// exist.
     async fn confirm_recorded_gone(&self, plan: &Plan) -> Result<(), Failure> {
         let Some(status) = self.status.as_deref() else {
             return Ok(());
@@ -51,7 +61,7 @@ impl Run {
         }
         let is_planned = |source: &&SourceStatus| {
             let mut planned = plan.reads.iter();
-            planned.any(|read| read.store == source.store && *read.reference.key == *source.key)
+            planned.any(|read| is_current(read, source))
         };
         let unplanned = status.sources.iter().filter(|source| !is_planned(source));
         let reads = unplanned

@@ -129,6 +129,8 @@ impl Run {
 
     /// Reads every source; `None` if all are gone and `deletionPolicy` is `Delete`.
     pub(super) async fn read(&mut self, inputs: Arc<Inputs>) -> Result<Option<Reading>, Failure> {
+        // any other result ends the time for which all values are gone
+        let gone_since = self.memory.gone_since.take();
         let plan = Arc::new(plan::plan(&inputs.input())?);
         let request = ReadSources {
             plan: plan.clone(),
@@ -142,10 +144,9 @@ impl Run {
         self.reject_stale(&read.fetched)?;
         let (outcome, fetched) = self.collect(&inputs, read.fetched).await;
         let Some((collected, fingerprint)) = outcome? else {
-            self.confirm_gone(&plan).await?;
+            self.confirm_gone(&plan, gone_since).await?;
             return Ok(None);
         };
-        self.memory.gone_since = None;
         rotation::check_sources(&inputs.object.spec, &collected.sources)?;
         Ok(Some(Reading {
             inputs,

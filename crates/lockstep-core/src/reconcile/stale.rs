@@ -30,7 +30,7 @@ impl Run {
             .unwrap_or_default();
         let stale = fetched.reads.iter().find_map(|(read, answer)| {
             let secret = answer.as_ref().ok()?;
-            let recorded = sources.iter().find(|source| is_source(source, read))?;
+            let recorded = sources.iter().find(|source| is_current(read, source))?;
             is_older(secret, recorded).then(|| {
                 let version = |version: &Option<String>| version.clone().unwrap_or_default();
                 format!(
@@ -60,8 +60,8 @@ impl Run {
     }
 }
 
-/// Whether a read of the current value is the one of a source.
-fn is_source(source: &SourceStatus, read: &Read) -> bool {
+/// Whether a read is the one of the current value of a source.
+pub(super) fn is_current(read: &Read, source: &SourceStatus) -> bool {
     let reference = &read.reference;
     source.store == read.store
         && *source.key == *reference.key

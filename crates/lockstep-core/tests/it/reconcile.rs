@@ -670,6 +670,11 @@ fn first_sync_sends_one_read_one_write_and_one_status() {
     assert_eq!(world.content().as_deref(), Some("v1"));
 }
 
+fn message(world: &World) -> String {
+    let status = world.cluster.status();
+    status.condition(ConditionType::Ready).unwrap().message.clone()
+}
+
 #[test]
 fn secret_is_kept_while_the_values_of_its_status_exist() {
     let mut world = World::new(Features {
@@ -680,10 +685,6 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
     world.cluster.run(0);
     world.play(&Event::StoreHidesNames(true));
     world.wait(Duration::from_mins(2));
-    let message = |world: &World| {
-        let status = world.cluster.status();
-        status.condition(ConditionType::Ready).unwrap().message.clone()
-    };
     let expected = "no remote value was found, but Secret \"database\" is kept, because not all values that it was made from are known to be gone: SecretStore/vault still has \"shop/database\"";
     assert!(message(&world).starts_with(expected), "{}", message(&world));
     assert!(world.content().is_some());
@@ -709,6 +710,14 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
     world.wait(Duration::from_mins(2));
     assert!(message(&world).starts_with(expected), "{}", message(&world));
     assert!(world.content().is_some());
+    // the spec names a version that does not exist
+    world.cluster.edit_spec(|spec| {
+        let mistyped = json!([{ "extract": { "key": KEY, "version": "99" } }]);
+        spec.data_from = serde_json::from_value(mistyped).unwrap();
+    });
+    world.wait(Duration::from_mins(4));
+    assert!(message(&world).starts_with(expected), "{}", message(&world));
+    assert!(world.content().is_some());
     world.play(&Event::DeleteValue);
     world.wait(Duration::from_mins(4));
     assert!(world.is_source_deleted(), "{}", message(&world));
@@ -725,14 +734,23 @@ fn value_that_is_missing_for_a_moment_deletes_nothing() {
     let secrets = world.cluster.secrets.all.clone();
     // a replica does not have it yet
     world.play(&Event::DeleteValue);
-    world.wait(Duration::from_secs(100));
+    world.wait(Duration::from_secs(55));
+    assert_eq!(world.cluster.secrets.all, secrets);
+    // the delay begins again after any other result, also an error
+    world.cluster.store.down = true;
+    world.wait(Duration::from_mins(10));
+    world.cluster.store.down = false;
+    while !message(&world).starts_with("all remote values are gone") {
+        world.wait(Duration::from_secs(1));
+    }
+    world.wait(Duration::from_secs(50));
     assert_eq!(world.cluster.secrets.all, secrets);
     world.cluster.store.deleted = false;
     world.wait(Duration::from_mins(2));
     world.cluster.store.deleted = true;
-    world.wait(Duration::from_secs(100));
+    world.wait(Duration::from_secs(55));
     assert_eq!(world.cluster.secrets.all, secrets);
-    world.wait(Duration::from_mins(2));
+    world.wait(Duration::from_mins(3));
     assert!(world.cluster.secrets.all.is_empty());
 }
 
