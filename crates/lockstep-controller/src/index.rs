@@ -86,6 +86,8 @@ pub struct StoreEntry {
 #[derive(Debug, Clone)]
 struct StoreState {
     entry: Arc<StoreEntry>,
+    /// The configuration of its provider as JSON.
+    configuration: Arc<str>,
     /// Parses the keys of its secrets.
     locator: Result<Arc<dyn Locator>, ProviderError>,
     /// Counts changes of its credentials, so that a client created from older credentials is not
@@ -424,6 +426,8 @@ impl Index {
         self.stores.insert(
             key.clone(),
             StoreState {
+                // plain types always serialize
+                configuration: serde_json::to_string(&entry.provider).unwrap_or_default().into(),
                 locator: self.registry.locator(&entry.provider),
                 entry: Arc::new(entry),
                 epoch,
@@ -630,8 +634,12 @@ impl Index {
             .filter_map(|reference| {
                 let grant = self.grant(&key.namespace, &reference)?;
                 let store = self.stores.get(&store_key(&key.namespace, &reference))?;
-                let locator = store.locator.clone();
-                Some((reference, StoreView { grant, locator }))
+                let view = StoreView {
+                    grant,
+                    configuration: store.configuration.clone(),
+                    locator: store.locator.clone(),
+                };
+                Some((reference, view))
             })
             .collect();
         ClusterView {

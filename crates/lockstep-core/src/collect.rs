@@ -458,6 +458,7 @@ mod tests {
             stores: &BTreeMap::from([(
                 serde_json::from_value(serde_json::json!({ "name": "vault" })).unwrap(),
                 spec::StoreView {
+                    configuration: "".into(),
                     grant: crate::access::Grant::Everything,
                     locator: Ok(std::sync::Arc::new(crate::remote::Verbatim)),
                 },

@@ -20,6 +20,8 @@ pub use entries::{Entry, EntryPath, Reference, Source, entries, versions_mut};
 pub struct StoreView {
     /// What the namespace of the SyncedSecret may read from the store.
     pub grant: Grant,
+    /// The configuration of the store, which determines where its values are.
+    pub configuration: Arc<str>,
     /// Parses the keys that users write. An error if the store's own spec is invalid.
     pub locator: Result<Arc<dyn Locator>, ProviderError>,
 }

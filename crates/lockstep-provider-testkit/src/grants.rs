@@ -179,6 +179,7 @@ pub fn planned(locator: &Arc<dyn Locator>, attack: &Attack) -> Option<RemoteRef>
         labels: None,
     };
     let view = StoreView {
+        configuration: "".into(),
         grant: Grant::new(&[access], namespace),
         locator: Ok(Arc::clone(locator)),
     };

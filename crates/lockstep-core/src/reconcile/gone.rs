@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use lockstep_api::{Reason, SourceStatus};
+use lockstep_api::{DeletionPolicy, Reason, SourceStatus};
 
 use super::{
     effect::ReadSources,
@@ -44,6 +44,21 @@ impl Run {
         Err(failure)
     }
 
+    /// Identifies the configuration of all stores that the spec names, if `deletionPolicy` is
+    /// `Delete`. Tenants cannot read ClusterSecretStores, so it is a keyed hash.
+    pub(super) fn store_hash(&self) -> Option<String> {
+        let deletes = self.facts.object.spec.target.deletion_policy == DeletionPolicy::Delete;
+        deletes.then(|| {
+            let mut hash = self.facts.key.hash("store");
+            hash.field(self.facts.uid.as_bytes());
+            for (store, view) in &self.facts.view.views {
+                hash.field(store.to_string().as_bytes());
+                hash.field(view.configuration.as_bytes());
+            }
+            hash.finish(16)
+        })
+    }
+
     /// Checks that every value in the status is gone, except those that the plan found missing. A
     /// search without results does not show that: the server may hide names from lists, the store
     /// may grant less than before, or the spec may search elsewhere or name a version that does not
@@ -52,6 +67,14 @@ impl Run {
         let Some(status) = self.status.as_deref() else {
             return Ok(());
         };
+        let hash = status
+            .target
+            .as_ref()
+            .and_then(|target| target.store_hash.as_ref());
+        if hash.is_some() && hash != self.store_hash().as_ref() {
+            let why = "the configuration of a store, or the fingerprint key, changed since they were read";
+            return Err(kept(&self.facts, why));
+        }
         let listed = i64::try_from(status.sources.len()).unwrap_or(i64::MAX);
         if let Some(count) = status.source_count.filter(|count| *count > listed)
             && !plan.searches.is_empty()

@@ -84,12 +84,13 @@ impl Run {
         self.effects.messages(MessageStep::Begin).await;
         match self.sync(why).await {
             Ok(Synced::InSync {
-                target,
+                mut target,
                 sources,
                 back,
                 waits,
             }) => {
                 self.succeeded().await;
+                target.store_hash = self.store_hash();
                 let outcome = Outcome::Synced {
                     target: *target,
                     sources,

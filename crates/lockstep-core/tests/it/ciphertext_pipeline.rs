@@ -27,6 +27,7 @@ fn stores(grant: Grant) -> BTreeMap<StoreRef, StoreView> {
     BTreeMap::from([(
         store(),
         StoreView {
+            configuration: "".into(),
             grant,
             locator: Ok(std::sync::Arc::new(Verbatim)),
         },

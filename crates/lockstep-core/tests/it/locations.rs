@@ -47,6 +47,7 @@ fn views(keys: &[&str], generate: &[&str]) -> BTreeMap<StoreRef, StoreView> {
         labels: None,
     };
     let view = StoreView {
+        configuration: "".into(),
         grant: Grant::new(&[access], namespace),
         locator: Ok(Arc::new(Mounted)),
     };

@@ -710,6 +710,17 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
     world.wait(Duration::from_mins(2));
     assert!(message(&world).starts_with(expected), "{}", message(&world));
     assert!(world.content().is_some());
+    // the spec of the store names another path
+    world.cluster.edit_spec(|spec| {
+        spec.data_from = serde_json::from_value(json!([{ "extract": { "key": KEY } }])).unwrap();
+    });
+    world.wait(Duration::from_mins(2));
+    world.cluster.store.path = "other".to_owned();
+    world.wait(Duration::from_mins(4));
+    let moved = "the configuration of a store, or the fingerprint key, changed since they were read";
+    assert!(message(&world).contains(moved), "{}", message(&world));
+    assert!(world.content().is_some());
+    world.cluster.store.path = String::new();
     // the spec names a version that does not exist
     world.cluster.edit_spec(|spec| {
         let mistyped = json!([{ "extract": { "key": KEY, "version": "99" } }]);

@@ -317,6 +317,7 @@ impl FakeCluster {
             .iter()
             .flat_map(|status| lease::stores(status.lease.as_ref()));
         let view = StoreView {
+            configuration: self.store.path.as_str().into(),
             grant: self.grant.clone(),
             locator: Ok(Arc::new(Verbatim)),
         };

@@ -54,6 +54,8 @@ pub struct FakeMessage {
 pub struct FakeStore {
     /// The content of each version. The last version is the current one.
     pub versions: Vec<String>,
+    /// The path of the store's spec. The value is at the empty path.
+    pub path: String,
     /// Whether the value is deleted.
     pub deleted: bool,
     /// Whether the store does not respond.
@@ -203,7 +205,7 @@ impl FakeStore {
             return Err(no_answer());
         }
         let missing = || ProviderError::new(ErrorKind::NotFound, Operation::Read, "no such value");
-        if *reference.key != *KEY {
+        if *reference.key != *KEY || !self.path.is_empty() {
             return Err(missing());
         }
         let number = match &reference.version {
