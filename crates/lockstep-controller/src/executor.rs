@@ -238,10 +238,10 @@ impl Executor {
                 let (owner, desired) = (self.owner(&request.name), request.desired.as_deref());
                 Result::RequestSecret(shared.writer.send(&owner, desired, &request.request).await)
             }
-            Effect::MergeSecret(secret) => {
+            Effect::MergeSecret(merge) => {
                 let _slot = shared.writes.acquire(self.priority).await;
-                let owner = self.owner(&secret.name);
-                Result::MergeSecret(shared.writer.merge(&owner, &secret).await)
+                let owner = self.owner(&merge.secret.name);
+                Result::MergeSecret(shared.writer.merge(&owner, &merge).await)
             }
             Effect::FindMerged(name) => {
                 let _slot = shared.writes.acquire(self.priority).await;

@@ -26,7 +26,7 @@ pub(crate) fn one_of(keys: usize) -> String {
 }
 
 /// Escapes and shortens a name for a message.
-pub(crate) fn excerpt(name: &str) -> String {
+pub fn excerpt(name: &str) -> String {
     const LONGEST: usize = 200;
     let escaped = escape(name);
     let mut shown: String = escaped.chars().take(LONGEST).collect();

@@ -92,6 +92,16 @@ pub struct SecretRequest {
     pub request: secret_write::Request,
 }
 
+/// A merge of keys into a Secret of someone else.
+#[derive(Debug, Clone)]
+pub struct MergeSecret {
+    /// What to merge.
+    pub secret: Arc<DesiredSecret>,
+    /// The uid of the Secret that the same spec was merged into before. Only there, keys that others
+    /// changed since are taken back.
+    pub merged_before: Option<String>,
+}
+
 /// The last restarts of targets by this process.
 #[derive(Debug, Clone, Default)]
 pub struct Restarts {
@@ -353,7 +363,7 @@ effects! {
     /// Send a request about a Secret.
     request_secret: RequestSecret(SecretRequest) -> Answer<WriteError>;
     /// Merge keys into a Secret of someone else.
-    merge_secret: MergeSecret(Arc<DesiredSecret>) -> Result<SecretIdentity, WriteError>;
+    merge_secret: MergeSecret(MergeSecret) -> Result<SecretIdentity, WriteError>;
     /// Find a Secret that keys were merged into.
     find_merged: FindMerged(String) -> Result<SecretIdentity, WriteError>;
     /// Find the workloads that targets select.

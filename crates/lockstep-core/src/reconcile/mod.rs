@@ -39,9 +39,9 @@ use std::{
 
 pub use due::{Step, Trigger, decide};
 pub use effect::{
-    CurrentStatus, Done, Effect, EffectResult, LeasePolicy, LeaseSupport, MessageStep, Moment, Notice,
-    ReadSources, Record, Restart, Restarts, RunCheck, SecretRequest, Severity, SourcesRead, StatusAnswer,
-    StatusPatch, VersionMessage, Work,
+    CurrentStatus, Done, Effect, EffectResult, LeasePolicy, LeaseSupport, MergeSecret, MessageStep, Moment,
+    Notice, ReadSources, Record, Restart, Restarts, RunCheck, SecretRequest, Severity, SourcesRead,
+    StatusAnswer, StatusPatch, VersionMessage, Work,
 };
 pub use facts::{ClusterView, Facts};
 pub use memory::{Marks, Memory, SecretState};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep_api::{CreationPolicy, DeletionPolicy, TargetStatus};
 
 use super::{
-    effect::{Record, SecretRequest},
+    effect::{MergeSecret, Record, SecretRequest},
     run::Run,
 };
 use crate::{
@@ -118,9 +118,22 @@ impl Run {
     }
 
     async fn merge(&mut self, secret: &Arc<DesiredSecret>) -> Result<SecretIdentity, Failure> {
-        let merged = self.effects.merge_secret(secret.clone()).await;
+        let merged = self
+            .effects
+            .merge_secret(MergeSecret {
+                secret: secret.clone(),
+                merged_before: self.merged_before(&secret.name),
+            })
+            .await;
         self.count_write(merged.as_ref().map(|_| "merged")).await;
         merged.map_err(|error| self.not_written(&secret.name, &error))
+    }
+
+    /// Returns the uid of the Secret that the current spec was merged into before.
+    fn merged_before(&self, name: &str) -> Option<String> {
+        let known = self.known_target()?;
+        let is_same = known.merged && known.name == name && known.generation == Some(self.facts.generation());
+        is_same.then_some(known.uid)
     }
 
     fn not_written(&mut self, name: &str, error: &WriteError) -> Failure {
@@ -193,6 +206,10 @@ impl Run {
     /// Removes the keys of this SyncedSecret from a Secret of someone else.
     async fn remove_merged(&self, name: &str) -> Result<(), WriteError> {
         let nothing = Arc::new(DesiredSecret::nothing(name));
+        let nothing = MergeSecret {
+            secret: nothing,
+            merged_before: None,
+        };
         match self.effects.merge_secret(nothing).await {
             Ok(_) | Err(WriteError::Missing) => Ok(()),
             Err(error) => Err(error),

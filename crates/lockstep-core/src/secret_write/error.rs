@@ -34,8 +34,8 @@ pub enum WriteError {
     MergeNotListed,
     /// The Secret to merge into is owned by the SyncedSecret with this name, which may be this one.
     MergeOwned(String),
-    /// Another SyncedSecret merges the same keys, labels or annotations. Contains each of them with
-    /// the name of the other SyncedSecret.
+    /// Someone else writes the same keys, labels or annotations. Contains each of them with its
+    /// manager.
     MergeConflict(Vec<(String, String)>),
     /// The name of the SyncedSecret is too long for a field manager. Contains the maximum length.
     MergeNameTooLong(usize),
@@ -175,7 +175,7 @@ impl WriteError {
                 let keys: Vec<_> = keys
                     .iter()
                     .take(4)
-                    .map(|(what, other)| format!("{what} is already written by SyncedSecret \"{other}\""))
+                    .map(|(what, other)| format!("{what} is already written by {other}"))
                     .collect();
                 Failure::new(
                     Reason::Conflict,

@@ -403,7 +403,7 @@ impl FakeCluster {
                 self.check_content(&request.request, request.desired.as_deref());
                 Result::RequestSecret(self.secrets.perform(&request))
             }
-            Effect::MergeSecret(secret) => Result::MergeSecret(self.secrets.merge(&secret)),
+            Effect::MergeSecret(merge) => Result::MergeSecret(self.secrets.merge(&merge.secret)),
             Effect::FindMerged(name) => Result::FindMerged(self.secrets.find_merged(&name)),
             Effect::FindTargets(_) => Result::FindTargets(self.workloads.find()),
             Effect::ObserveTargets((secret, targets)) => {

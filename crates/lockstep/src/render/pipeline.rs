@@ -127,7 +127,7 @@ impl FirstSync<'_> {
                 EffectResult::Compute(())
             }
             Effect::RequestSecret(request) => EffectResult::RequestSecret(self.answer(&request)?),
-            Effect::MergeSecret(secret) => EffectResult::MergeSecret(self.merge(&secret)?),
+            Effect::MergeSecret(merge) => EffectResult::MergeSecret(self.merge(&merge.secret)?),
             Effect::WriteStatus(_) => EffectResult::WriteStatus(StatusAnswer::Written(None)),
             Effect::PlanRefresh(()) => EffectResult::PlanRefresh(RefreshSchedule::default()),
             Effect::Publish(_) => EffectResult::Publish(()),

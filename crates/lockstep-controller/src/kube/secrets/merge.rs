@@ -8,11 +8,11 @@
 use kube::api::{Patch, PatchParams};
 use lockstep_api::{GROUP, SyncedSecretSpec, annotation};
 use lockstep_core::{
-    assemble::DesiredSecret,
     owner::Owner,
+    reconcile::MergeSecret,
     secret_write::{SecretIdentity, WriteError},
     spec,
-    text::is_subdomain,
+    text::{excerpt, is_subdomain},
 };
 use serde_json::{Value, json};
 
@@ -40,17 +40,14 @@ fn params(owner: &Owner<'_>) -> Result<PatchParams, WriteError> {
 }
 
 impl SecretWriter {
-    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists. Takes
-    /// over those that no other SyncedSecret merges.
+    /// Applies the keys, labels and annotations of this SyncedSecret to a Secret that exists, unless
+    /// someone else wrote one of them. If the same spec was merged into this Secret before, those
+    /// that others changed since are taken back, except from other SyncedSecrets.
     ///
     /// # Errors
     /// Why they were not applied.
-    pub async fn merge(
-        &self,
-        owner: &Owner<'_>,
-        secret: &DesiredSecret,
-    ) -> Result<SecretIdentity, WriteError> {
-        let params = params(owner)?;
+    pub async fn merge(&self, owner: &Owner<'_>, merge: &MergeSecret) -> Result<SecretIdentity, WriteError> {
+        let (params, secret) = (params(owner)?, &*merge.secret);
         let mut attempts = 1;
         loop {
             let found = self.touch(owner, &params).await?;
@@ -58,7 +55,8 @@ impl SecretWriter {
                 return Err(WriteError::MergeOwned(owned_by));
             }
             let manifest = Manifest::new(owner, secret, Some(&found.identity.uid), Base64Data(&secret.data));
-            let others = other_synced_secrets(&found.managed_fields, owner, &manifest);
+            let was_merged = merge.merged_before.as_ref() == Some(&found.identity.uid);
+            let others = other_managers(&found.managed_fields, owner, &manifest, was_merged);
             if !others.is_empty() {
                 return Err(WriteError::MergeConflict(others));
             }
@@ -131,22 +129,27 @@ fn owned_by(metadata: &Value) -> Option<String> {
     by_annotation.or_else(by_reference).map(str::to_owned)
 }
 
-/// Returns what other SyncedSecrets merge of `manifest`: `key "password"`, each with the name of
-/// the other. The values do not matter: a conflict must not reveal whether they are the same. Names
-/// that the spec does not contain can be parts of remote values, so they are not shown.
-fn other_synced_secrets(
+/// Returns what others manage of `manifest`: `key "password"`, each with the manager. Without
+/// `only_synced_secrets`, every manager counts besides lockstep's own. The values do not matter: a
+/// conflict must not reveal whether they are the same. Names that the spec does not contain can be
+/// parts of remote values, so they are not shown.
+fn other_managers(
     managed_fields: &Value,
     owner: &Owner<'_>,
     manifest: &Manifest<'_, Base64Data<'_>>,
+    only_synced_secrets: bool,
 ) -> Vec<(String, String)> {
     let written = manifest.written();
     let mut others = Vec::new();
     for entry in managed_fields.as_array().into_iter().flatten() {
-        let other = entry["manager"]
-            .as_str()
-            .and_then(|manager| manager.strip_prefix(MANAGER_PREFIX));
-        let Some(other) = other.filter(|other| *other != owner.name && is_subdomain(other)) else {
-            continue;
+        let manager = entry["manager"].as_str().unwrap_or_default();
+        let other = match manager.strip_prefix(MANAGER_PREFIX) {
+            Some(own) if own == owner.name => continue,
+            Some(other) if is_subdomain(other) => format!("SyncedSecret \"{other}\""),
+            // what lockstep wrote before the Secret was handed over
+            None if manager == annotation::MANAGER => continue,
+            _ if only_synced_secrets => continue,
+            _ => format!("field manager \"{}\"", excerpt(manager)),
         };
         for (kind, path, field) in &written {
             let fields = entry["fieldsV1"].pointer(path);
@@ -156,7 +159,7 @@ fn other_synced_secrets(
                 } else {
                     format!("a {kind} that the spec does not name")
                 };
-                others.push((what, other.to_owned()));
+                others.push((what, other.clone()));
             }
         }
     }
@@ -177,6 +180,7 @@ fn is_named(spec: &SyncedSecretSpec, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use lockstep_api::CreationPolicy;
+    use lockstep_core::assemble::DesiredSecret;
 
     use super::*;
 
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_other_synced_secrets_conflict_whatever_their_value() {
+    fn fields_of_others_conflict_whatever_their_value() {
         let spec = json!({
             "data": [{ "secretKey": "password", "remoteRef": { "key": "a" } }],
             "target": { "template": { "metadata": {
@@ -253,17 +257,30 @@ mod tests {
             ("lockstep-merge:b", json!("f:data"), None),
             ("lockstep-merge:a", password.clone(), None),
             ("lockstep-merge:$(id)", password.clone(), None),
-            ("kubectl-edit", password, None),
+            (annotation::MANAGER, password.clone(), None),
+            ("kubectl-edit", password.clone(), None),
         ];
-        for (manager, fields, what) in rows {
+        let found = |manager: &str, fields: &Value, only_synced_secrets| {
             let managed = json!([{ "manager": manager, "operation": "Apply", "fieldsV1": fields }]);
-            let found = other_synced_secrets(&managed, &owner, &manifest);
+            other_managers(&managed, &owner, &manifest, only_synced_secrets)
+        };
+        for (manager, fields, what) in rows {
             let expected: Vec<_> = what
-                .map(|what| (what.to_owned(), "b".to_owned()))
+                .map(|what| (what.to_owned(), "SyncedSecret \"b\"".to_owned()))
                 .into_iter()
                 .collect();
-            assert_eq!(found, expected, "{managed}");
+            assert_eq!(found(manager, &fields, true), expected, "{manager}");
         }
-        assert_eq!(other_synced_secrets(&Value::Null, &owner, &manifest), []);
+        for (manager, shown) in [
+            ("kubectl-edit", "field manager \"kubectl-edit\""),
+            (
+                "lockstep-merge:\u{1b}[2J",
+                "field manager \"lockstep-merge:\\u{1b}[2J\"",
+            ),
+        ] {
+            let expected = [("key \"password\"".to_owned(), shown.to_owned())];
+            assert_eq!(found(manager, &password, false), expected);
+        }
+        assert_eq!(other_managers(&Value::Null, &owner, &manifest, false), []);
     }
 }
