@@ -70,15 +70,57 @@ pub(super) fn is_current(read: &Read, source: &SourceStatus) -> bool {
 }
 
 /// Whether the version is an earlier one of the same value. A value that was deleted and created
-/// again begins with the first version, but it was created later.
+/// again begins with the first version, but it was created later, if the store tells when. Versions
+/// that are no numbers have no order: AWS moves the label of the current version back and forth.
 fn is_older(secret: &RemoteSecret, recorded: &SourceStatus) -> bool {
     let created: Option<(Timestamp, Timestamp)> = secret.created.zip(recorded.created_time);
     numbers(secret, recorded).is_some_and(|(read, written)| read < written)
-        && created.is_some_and(|(read, written)| read <= written)
+        && created.is_none_or(|(read, written)| read <= written)
 }
 
 /// Returns the versions of a value and of the source in the status, if both are numbers.
 pub(super) fn numbers(secret: &RemoteSecret, recorded: &SourceStatus) -> Option<(u64, u64)> {
     let number = |version: &Option<String>| version.as_ref()?.parse::<u64>().ok();
     number(&secret.version).zip(number(&recorded.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_api::{StoreKind, StoreRef};
+
+    use super::*;
+    use crate::remote::SecretValue;
+
+    #[test]
+    fn earlier_number_is_older_unless_it_was_created_later() {
+        let at = |second: Option<i64>| second.map(|second| Timestamp::from_second(second).unwrap());
+        for (read, written, is_expected) in [
+            (("4", Some(10)), ("5", Some(20)), true),
+            (("4", Some(20)), ("5", Some(20)), true),
+            (("1", Some(30)), ("5", Some(20)), false),
+            (("5", Some(20)), ("5", Some(20)), false),
+            (("6", None), ("5", None), false),
+            // Google does not tell when a version was created
+            (("4", None), ("5", None), true),
+            (("9", None), ("10", Some(20)), true),
+            (("uuid/4", Some(10)), ("uuid/5", Some(20)), false),
+        ] {
+            let secret = RemoteSecret {
+                value: SecretValue::from("x"),
+                version: Some(read.0.to_owned()),
+                created: at(read.1),
+                fresh_for: None,
+            };
+            let recorded = SourceStatus {
+                store: StoreRef {
+                    name: "vault".to_owned(),
+                    kind: StoreKind::SecretStore,
+                },
+                key: "a".to_owned(),
+                version: Some(written.0.to_owned()),
+                created_time: at(written.1),
+            };
+            assert_eq!(is_older(&secret, &recorded), is_expected, "{read:?} {written:?}");
+        }
+    }
 }

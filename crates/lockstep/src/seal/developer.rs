@@ -153,15 +153,30 @@ fn missing_key(provider: &StoreProvider) -> Option<&'static str> {
     )
 }
 
-/// Returns the name of the key of a store.
+/// Returns the key of a store, with what decides whose key it is: the region of an AWS key, and the
+/// server and namespace of a Vault key.
 pub(super) fn key_name(provider: &StoreProvider) -> String {
     let aws = provider.aws.as_ref().and_then(|aws| aws.kms.as_ref());
     let gcp = provider.gcp.as_ref().and_then(|gcp| gcp.kms.as_ref());
     let vault = provider.vault.as_ref().and_then(|vault| vault.transit.as_ref());
     match (aws, gcp, vault) {
-        (Some(kms), ..) => kms.key_id.clone(),
+        (Some(kms), ..) => {
+            let region = provider.aws.as_ref().map(|aws| &*aws.region).unwrap_or_default();
+            format!("{region} {}", kms.key_id)
+        }
         (None, Some(kms), _) => kms.key.clone(),
-        (None, None, Some(transit)) => format!("{}/{}", transit.path.trim_matches('/'), transit.key),
+        (None, None, Some(transit)) => {
+            let vault = provider.vault.as_ref();
+            let server = vault.map(|vault| &*vault.server).unwrap_or_default();
+            let namespace = vault.and_then(|vault| vault.namespace.as_deref());
+            let namespace = namespace.map(|namespace| format!("namespace {namespace} "));
+            format!(
+                "{server} {}{}/{}",
+                namespace.unwrap_or_default(),
+                transit.path.trim_matches('/'),
+                transit.key
+            )
+        }
         (None, None, None) => String::new(),
     }
 }

@@ -109,10 +109,10 @@ impl Stores<'_> {
         let Some((store, _)) = self.known.get(key) else {
             return ("", String::new());
         };
-        (
-            store.provider.name().unwrap_or_default(),
-            developer::key_name(&store.provider),
-        )
+        // what is used, such as the server of --vault-address
+        let used = self.developer.config(key, store).map(|config| config.provider);
+        let provider = used.as_ref().unwrap_or(&store.provider);
+        (provider.name().unwrap_or_default(), developer::key_name(provider))
     }
 }
 
