@@ -116,6 +116,17 @@ async fn operator_account_adds_only_references_to_the_owner() {
         is_forbidden(api.create(&dry_run, &owned(change)).await);
     }
     api.create(&dry_run, &owned(json!({}))).await.unwrap();
+    // they would still let lockstep write the Secret after someone removed the owner
+    for name in ["lockstep.dev/adopt", "lockstep.dev/merge"] {
+        let mut secret = owned(json!({}));
+        secret
+            .metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(name.to_owned(), "a".to_owned());
+        is_forbidden(api.create(&dry_run, &secret).await);
+    }
 }
 
 /// With the field manager of the operator.

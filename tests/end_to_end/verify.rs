@@ -562,7 +562,11 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         ),
         (
             "/spec/template/spec/volumes",
-            claim(json!({ "storageClassName": "" })),
+            claim(json!({ "storageClassName": "fast" })),
+        ),
+        (
+            "/spec/template/spec/volumes",
+            json!([{ "name": "share", "nfs": { "server": "nfs", "path": "/" } }]),
         ),
         (
             "/spec/template/spec/securityContext",
@@ -630,9 +634,10 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
     spec["containers"][0]["lifecycle"] = json!({ "preStop": { "exec": { "command": ["true"] } } });
     spec["containers"][0]["securityContext"] = json!({ "capabilities": { "drop": ["ALL"] } });
     spec["containers"][0]["ports"] = json!([{ "containerPort": 80 }]);
-    spec["volumes"] = claim(json!({ "storageClassName": "fast" }));
-    let scratch = json!({ "name": "scratch", "emptyDir": {} });
-    spec["volumes"].as_array_mut().unwrap().push(scratch);
+    spec["volumes"] = json!([
+        { "name": "scratch", "emptyDir": {} },
+        { "name": "claim", "persistentVolumeClaim": { "claimName": "existing" } },
+    ]);
     restricted["spec"]["suspend"] = json!(false);
     restricted["spec"]["managedBy"] = json!("kubernetes.io/job-controller");
     let job: Job = serde_json::from_value(restricted).unwrap();

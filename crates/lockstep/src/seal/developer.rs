@@ -160,6 +160,7 @@ pub(super) fn key_name(provider: &StoreProvider) -> String {
     let gcp = provider.gcp.as_ref().and_then(|gcp| gcp.kms.as_ref());
     let vault = provider.vault.as_ref().and_then(|vault| vault.transit.as_ref());
     match (aws, gcp, vault) {
+        (Some(kms), ..) if kms.key_id.starts_with("arn:") => kms.key_id.clone(),
         (Some(kms), ..) => {
             let region = provider.aws.as_ref().map(|aws| &*aws.region).unwrap_or_default();
             format!("{region} {}", kms.key_id)
