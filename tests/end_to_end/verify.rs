@@ -566,6 +566,12 @@ async fn operator_account_can_create_only_jobs_of_cron_jobs() {
         ),
         (
             "/spec/template/spec/volumes",
+            json!([{ "name": "token", "projected": { "sources": [
+                { "serviceAccountToken": { "path": "token", "expirationSeconds": 1_000_000_000 } },
+            ] } }]),
+        ),
+        (
+            "/spec/template/spec/volumes",
             json!([{ "name": "share", "nfs": { "server": "nfs", "path": "/" } }]),
         ),
         (

@@ -577,6 +577,8 @@ pub struct Target {
     ///   only the keys of this SyncedSecret. The Secret must list the SyncedSecret
     ///   in its annotation `lockstep.dev/merge`, and the namespace must grant
     ///   lockstep `patch` on it. This grant also lets lockstep read the Secret.
+    ///   Keys that someone else wrote are a conflict. When the SyncedSecret is
+    ///   deleted, its keys stay.
     #[serde(default)]
     pub creation_policy: CreationPolicy,
     /// deletionPolicy determines what happens to the Secret when all remote values

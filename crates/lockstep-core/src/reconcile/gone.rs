@@ -1,6 +1,6 @@
 //! Confirms that values are gone before the Secret made from them is deleted.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use lockstep_api::{DeletionPolicy, Reason, SourceStatus};
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Failure,
+    collect::Collected,
     plan::{Plan, Read},
     remote::{ErrorKind, RemoteRef, Requeue},
     time::later,
@@ -77,22 +78,64 @@ impl Run {
         }
         let listed = i64::try_from(status.sources.len()).unwrap_or(i64::MAX);
         if let Some(count) = status.source_count.filter(|count| *count > listed)
-            && !plan.searches.is_empty()
+            && !(plan.searches.is_empty() && self.has_synced_spec())
         {
             let why = format!("the status lists only {listed} of them, and there were {count}");
             return Err(kept(&self.facts, why));
         }
-        let is_planned = |source: &&SourceStatus| {
-            let mut planned = plan.reads.iter();
-            planned.any(|read| is_current(read, source))
+        let unplanned = status.sources.iter().filter(|source| !is_planned(plan, source));
+        let found = self.find_existing(unplanned).await?;
+        found.map_or(Ok(()), |why| Err(kept(&self.facts, why)))
+    }
+
+    /// Checks that the values that an unchanged spec no longer finds are gone, and that some value
+    /// is left. Otherwise a narrower grant, or a list that hides a name, would remove keys from the
+    /// Secret.
+    pub(super) async fn check_dropped(&self, plan: &Plan, collected: &Collected) -> Result<(), Failure> {
+        let Some(status) = self.status.as_deref().filter(|_| self.has_synced_spec()) else {
+            return Ok(());
         };
-        let unplanned = status.sources.iter().filter(|source| !is_planned(source));
-        let reads = unplanned
-            .map(|source| recorded(&self.facts.view, source).map_err(|why| kept(&self.facts, why)))
-            .collect::<Result<Vec<Read>, Failure>>()?;
-        if reads.is_empty() {
+        let is_empty =
+            collected.sources.is_empty() && collected.sealed.is_empty() && collected.leased.is_none();
+        if is_empty && !status.sources.is_empty() {
+            let why = "deletionPolicy is Retain";
+            return Err(unchanged(&self.facts, "no remote value was found", why));
+        }
+        // a value may lose its tags
+        if plan.searches.is_empty() || plan.searches.iter().any(|search| !search.query.tags.is_empty()) {
             return Ok(());
         }
+        let is_read = |source: &SourceStatus| {
+            let mut sources = collected.sources.iter();
+            sources.any(|read| read.store == source.store && read.key == source.key)
+        };
+        let dropped = status
+            .sources
+            .iter()
+            .filter(|source| !is_read(source) && !is_planned(plan, source));
+        let found = self.find_existing(dropped).await?;
+        let what = "a search no longer finds a value that is not known to be gone";
+        found.map_or(Ok(()), |why| Err(unchanged(&self.facts, what, why)))
+    }
+
+    /// Whether the Secret was written or confirmed with the current spec.
+    fn has_synced_spec(&self) -> bool {
+        let known = self.known_target();
+        known.is_some_and(|known| known.generation == Some(self.facts.generation()))
+    }
+
+    /// Looks the values up again. Returns why one of them is not known to be gone, if any.
+    async fn find_existing(
+        &self,
+        sources: impl Iterator<Item = &SourceStatus>,
+    ) -> Result<Option<String>, Failure> {
+        let reads: Result<Vec<Read>, String> =
+            sources.map(|source| recorded(&self.facts.view, source)).collect();
+        let reads = match reads {
+            Ok(reads) if reads.is_empty() => return Ok(None),
+            Ok(reads) => reads,
+            Err(why) => return Ok(Some(why)),
+        };
         let plan = Arc::new(Plan {
             reads,
             ..Plan::default()
@@ -103,17 +146,21 @@ impl Run {
         };
         let answers = self.effects.read_sources(request).await;
         let answers = answers.map_err(|error| Failure::provider("the values", &error))?;
-        for read in &plan.reads {
-            let why = match answers.fetched.reads.get(read) {
-                Some(Err(error)) if error.kind == ErrorKind::NotFound => continue,
-                Some(Err(error)) => format!("key \"{}\": {}: {error}", read.reference.key, read.store),
-                Some(Ok(_)) => format!("{} still has \"{}\"", read.store, read.reference.key),
-                None => format!("{} was not asked for \"{}\"", read.store, read.reference.key),
-            };
-            return Err(kept(&self.facts, why));
-        }
-        Ok(())
+        let existing = plan.reads.iter().find_map(|read| {
+            let Read { store, reference } = read;
+            match answers.fetched.reads.get(read) {
+                Some(Err(error)) if error.kind == ErrorKind::NotFound => None,
+                Some(Err(error)) => Some(format!("key \"{}\": {store}: {error}", reference.key)),
+                Some(Ok(_)) => Some(format!("{store} still has \"{}\"", reference.key)),
+                None => Some(format!("{store} was not asked for \"{}\"", reference.key)),
+            }
+        });
+        Ok(existing)
     }
+}
+
+fn is_planned(plan: &Plan, source: &SourceStatus) -> bool {
+    plan.reads.iter().any(|read| is_current(read, source))
 }
 
 /// Returns the read of the current value of a source in the status, or why it may not be read.
@@ -143,9 +190,14 @@ fn recorded(view: &ClusterView, source: &SourceStatus) -> Result<Read, String> {
     })
 }
 
-fn kept(facts: &Facts, why: impl std::fmt::Display) -> Failure {
+fn kept(facts: &Facts, why: impl Display) -> Failure {
+    let why = format!("not all values that it was made from are known to be gone: {why}");
+    unchanged(facts, "no remote value was found", why)
+}
+
+fn unchanged(facts: &Facts, what: &str, why: impl Display) -> Failure {
     let message = format!(
-        "no remote value was found, but Secret \"{}\" is kept, because not all values that it was made from are known to be gone: {why}. Correct the spec, the access or the store, or delete the SyncedSecret",
+        "{what}, but Secret \"{}\" is kept, because {why}. Correct the spec, the access or the store, or delete the SyncedSecret",
         facts.target_name()
     );
     Failure::new(Reason::SourceNotFound, message).requeued(Requeue::RefreshInterval)

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Maximum size of a credential, which stays in memory until its lease ends.
-const MAX_CREDENTIAL_BYTES: usize = 128 * 1024;
+const MAX_CREDENTIAL_BYTES: usize = 32 * 1024;
 
 /// The outcome of a lease action.
 const LEASE: &str = "lease";

@@ -147,6 +147,7 @@ impl Run {
             self.confirm_gone(&plan, gone_since).await?;
             return Ok(None);
         };
+        self.check_dropped(&plan, &collected).await?;
         rotation::check_sources(&inputs.object.spec, &collected.sources)?;
         Ok(Some(Reading {
             inputs,

@@ -670,6 +670,66 @@ fn first_sync_sends_one_read_one_write_and_one_status() {
     assert_eq!(world.content().as_deref(), Some("v1"));
 }
 
+#[test]
+fn search_that_finds_less_than_exists_changes_nothing() {
+    let mut world = World::new(Features {
+        search: true,
+        ..PLAIN
+    });
+    world.cluster.store.has_second = true;
+    world.cluster.edit_spec(|spec| {
+        let rewrite = json!([{ "regexp": { "source": "^shop/", "target": "" } }]);
+        let entries = json!([{ "find": { "path": "shop" }, "rewrite": rewrite }]);
+        spec.data_from = serde_json::from_value(entries).unwrap();
+        spec.target.template = None;
+    });
+    let keys = |world: &World| -> Vec<String> {
+        let secrets = world.cluster.secrets.all.values();
+        secrets.flat_map(|secret| secret.data.keys().cloned()).collect()
+    };
+    world.cluster.run(0);
+    assert_eq!(keys(&world), ["database", "second"], "{}", message(&world));
+    world.cluster.store.hides_names = true;
+    world.wait(Duration::from_mins(2));
+    assert_eq!(keys(&world), ["database", "second"]);
+    let expected = "a search no longer finds a value that is not known to be gone, but Secret \"database\" is kept, because SecretStore/vault still has \"shop/database\"";
+    assert!(message(&world).starts_with(expected), "{}", message(&world));
+    world.cluster.store.deleted = true;
+    world.wait(Duration::from_mins(2));
+    assert_eq!(keys(&world), ["second"], "{}", message(&world));
+    // a changed spec may find less
+    world.cluster.store.deleted = false;
+    world.cluster.store.hides_names = false;
+    world.wait(Duration::from_mins(2));
+    assert_eq!(keys(&world), ["database", "second"]);
+    world.cluster.edit_spec(|spec| {
+        spec.data_from[0].find.as_mut().unwrap().name =
+            serde_json::from_value(json!({ "regexp": "second" })).unwrap();
+    });
+    world.cluster.store.hides_names = true;
+    world.wait(Duration::from_mins(2));
+    assert_eq!(keys(&world), ["second"], "{}", message(&world));
+}
+
+#[test]
+fn optional_values_that_are_gone_do_not_empty_the_secret() {
+    let mut world = World::new(PLAIN);
+    world.cluster.edit_spec(|spec| {
+        let entry = json!({ "secretKey": "a", "remoteRef": { "key": KEY }, "optional": true });
+        spec.data_from = Vec::new();
+        spec.data = serde_json::from_value(json!([entry])).unwrap();
+    });
+    world.cluster.run(0);
+    world.cluster.violations.clear();
+    let secrets = world.cluster.secrets.all.clone();
+    assert!(!secrets.is_empty(), "{}", message(&world));
+    world.cluster.store.deleted = true;
+    world.wait(Duration::from_mins(2));
+    assert_eq!(world.cluster.secrets.all, secrets);
+    let kept = "no remote value was found, but Secret \"database\" is kept, because deletionPolicy is Retain";
+    assert!(message(&world).starts_with(kept), "{}", message(&world));
+}
+
 fn message(world: &World) -> String {
     let status = world.cluster.status();
     status.condition(ConditionType::Ready).unwrap().message.clone()

@@ -215,15 +215,22 @@ impl Names {
             let Some((_, name)) = id.split_once(":secret:") else {
                 continue;
             };
-            // An ARN may lack its suffix, which cannot be detected.
-            names.name(name, prefix);
+            // An ARN that ends like a complete one is taken for one. With its suffix, the name would be
+            // that of another secret, whose readers would notice when this one changes.
             let cut = |text: &'a str| {
                 let (begin, end) = text.split_at_checked(text.len().checked_sub(SUFFIX)?)?;
-                end.starts_with('-').then_some(begin)
+                let suffix = end.strip_prefix('-')?;
+                suffix
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric())
+                    .then_some(begin)
             };
-            if let (Some(arn), Some(name)) = (cut(id), cut(name)) {
-                names.add(arn);
-                names.name(name, prefix);
+            match (cut(id), cut(name)) {
+                (Some(arn), Some(name)) => {
+                    names.add(arn);
+                    names.name(name, prefix);
+                }
+                _ => names.name(name, prefix),
             }
         }
         names

@@ -17,6 +17,8 @@ use lockstep_core::{
 
 /// The key of the value.
 pub const KEY: &str = "shop/database";
+/// The key of the second value.
+const SECOND_KEY: &str = "shop/second";
 /// The path that issues credentials.
 pub const LEASE_PATH: &str = "database/creds/shop";
 /// Lifetime of a lease unless it is renewed.
@@ -62,7 +64,9 @@ pub struct FakeStore {
     pub down: bool,
     /// Whether reads of the current version still return the previous one.
     pub lags: bool,
-    /// Whether searches find nothing, because the store hides the names of its values.
+    /// Whether there is a second value, which never changes.
+    pub has_second: bool,
+    /// Whether searches do not find the first value, because the store hides its name.
     pub hides_names: bool,
     /// Whether the store issues credentials a minute after the request timed out.
     pub issues_late: bool,
@@ -192,12 +196,11 @@ impl FakeStore {
 
     fn search(&self, search: &Search) -> Result<Vec<Location>, ProviderError> {
         self.answers()?;
-        if self.hides_names || self.current().is_none() {
-            return Ok(Vec::new());
-        }
-        let location = Verbatim.locate(KEY, None).map_err(|_| no_answer())?.location;
-        let is_granted = search.grant.allows(&location);
-        Ok(is_granted.then_some(location).into_iter().collect())
+        let first = (self.current().is_some() && !self.hides_names).then_some(KEY);
+        let second = self.has_second.then_some(SECOND_KEY);
+        let keys = first.into_iter().chain(second);
+        let located = keys.filter_map(|key| Some(Verbatim.locate(key, None).ok()?.location));
+        Ok(located.filter(|location| search.grant.allows(location)).collect())
     }
 
     pub(super) fn read(&self, reference: &RemoteRef) -> Result<RemoteSecret, ProviderError> {
@@ -205,6 +208,14 @@ impl FakeStore {
             return Err(no_answer());
         }
         let missing = || ProviderError::new(ErrorKind::NotFound, Operation::Read, "no such value");
+        if *reference.key == *SECOND_KEY && self.has_second && reference.version.is_none() {
+            return Ok(RemoteSecret {
+                value: value("second"),
+                version: Some("1".to_owned()),
+                created: None,
+                fresh_for: None,
+            });
+        }
         if *reference.key != *KEY || !self.path.is_empty() {
             return Err(missing());
         }
