@@ -176,8 +176,9 @@ impl Run {
     }
 
     /// Deletes what this SyncedSecret wrote, because every source is gone. Only a Secret whose uid
-    /// is in the status is deleted.
-    pub(super) async fn remove(&mut self) -> Result<(), Failure> {
+    /// is in the status is deleted. Returns whether the Secret belongs to someone else now, and was
+    /// left alone.
+    pub(super) async fn remove(&mut self) -> Result<bool, Failure> {
         debug_assert_eq!(
             self.facts.object.spec.target.deletion_policy,
             DeletionPolicy::Delete
@@ -195,12 +196,16 @@ impl Run {
             self.remove_merged(&name).await
         } else {
             let Some(recorded) = secret_write::recorded(self.status.as_deref(), &name) else {
-                return Ok(());
+                return Ok(false);
             };
             self.delete_secret(&name, recorded).await
         };
         self.count_write(removed.as_ref().map(|()| "deleted")).await;
-        removed.map_err(|error| error.failure(&self.facts.owner_of(&name)))
+        match removed {
+            Ok(()) => Ok(false),
+            Err(WriteError::Foreign) if merged.is_none() => Ok(true),
+            Err(error) => Err(error.failure(&self.facts.owner_of(&name))),
+        }
     }
 
     /// Removes the keys of this SyncedSecret from a Secret of someone else.
@@ -248,7 +253,7 @@ impl Run {
     }
 
     /// Deletes the recorded Secret if it still belongs to this SyncedSecret. Another Secret of that
-    /// name is left alone.
+    /// name is left alone: the error is `Foreign`.
     ///
     /// The policy lets a deletion of any Secret of lockstep pass, and someone may have handed the
     /// Secret over to another SyncedSecret. A claim tells them apart. An immutable Secret cannot be
@@ -256,12 +261,11 @@ impl Run {
     async fn delete_secret(&self, name: &str, recorded: SecretIdentity) -> Result<(), WriteError> {
         if self.moment().policy_proven {
             match self.request(name, Request::Claim).await {
-                Answer::Written(found) if found.uid != recorded.uid => return Ok(()),
+                Answer::Written(found) if found.uid != recorded.uid => return Err(WriteError::Foreign),
                 Answer::Written(found) => return self.delete_exactly(name, found, WriteError::Raced).await,
                 Answer::Immutable => {}
-                Answer::NotFound | Answer::Denied | Answer::Failed(WriteError::NotDeletable) => {
-                    return Ok(());
-                }
+                Answer::Denied => return Err(WriteError::Foreign),
+                Answer::NotFound | Answer::Failed(WriteError::NotDeletable) => return Ok(()),
                 answer => return Err(refused(answer)),
             }
         }

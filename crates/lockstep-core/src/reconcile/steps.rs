@@ -113,9 +113,9 @@ impl Run {
                 self.acknowledge().await;
                 Reason::WindowClosed.as_str()
             }
-            Ok(Synced::Gone) => {
+            Ok(Synced::Gone { left_alone }) => {
                 self.succeeded().await;
-                self.report(Outcome::Gone).await;
+                self.report(Outcome::Gone { left_alone }).await;
                 self.acknowledge().await;
                 // a source that exists again is detected at the refresh interval
                 let wait = interval(&self.facts.object.spec);

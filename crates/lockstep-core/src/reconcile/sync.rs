@@ -38,7 +38,10 @@ pub(super) enum Synced {
     /// A change is pending.
     Waits(Box<RotationStatus>),
     /// All sources are gone and the Secret was deleted.
-    Gone,
+    Gone {
+        /// Whether the Secret belongs to someone else now, and was left alone.
+        left_alone: bool,
+    },
 }
 
 impl Synced {
@@ -179,9 +182,7 @@ impl Run {
     /// Removes what this SyncedSecret wrote, because every source is gone.
     async fn remove_everything(&mut self) -> Result<Synced, Failure> {
         self.check_may_write()?;
-        if !self.facts.object.spec.target.versioned {
-            self.remove().await?;
-        }
+        let left_alone = !self.facts.object.spec.target.versioned && self.remove().await?;
         let status = self.status.clone();
         let known = status.iter().flat_map(|status| &status.target);
         let renamed = known.filter(|known| known.name != self.facts.target_name());
@@ -189,7 +190,7 @@ impl Run {
         for old in renamed.chain(versions) {
             self.remove_renamed(old).await?;
         }
-        Ok(Synced::Gone)
+        Ok(Synced::Gone { left_alone })
     }
 
     /// Keeps or writes the revision that replaces a failed one.

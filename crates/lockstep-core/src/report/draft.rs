@@ -36,7 +36,7 @@ pub fn report(subject: &Subject<'_>, outcome: Outcome<'_>, now: Timestamp) -> Sy
         Outcome::Stepped(rotation) => draft.stepped(rotation),
         Outcome::Leased(leases) => draft.leased(leases),
         Outcome::Failed(failure) => draft.failed(failure),
-        Outcome::Gone => draft.gone(),
+        Outcome::Gone { left_alone } => draft.gone(left_alone),
         Outcome::Acknowledged { suspended: true } => draft.suspended(),
         Outcome::Acknowledged { suspended: false } => draft.created_once(),
     }
@@ -214,9 +214,9 @@ impl<'a> Draft<'a> {
     }
 
     /// Every remote value is gone, and the Secret was deleted.
-    fn gone(&mut self) {
+    fn gone(&mut self, left_alone: bool) {
         self.handled();
-        let message = gone(self.subject, &self.old);
+        let message = gone(self.subject, &self.old, left_alone);
         self.set(
             ConditionType::Ready,
             ConditionStatus::False,

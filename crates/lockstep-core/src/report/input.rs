@@ -36,7 +36,10 @@ pub enum Outcome<'a> {
     /// The sync failed.
     Failed(&'a Failure),
     /// Every remote value is gone and the Secret was deleted.
-    Gone,
+    Gone {
+        /// Whether the Secret belongs to someone else now, and was left alone.
+        left_alone: bool,
+    },
     /// Nothing was done because of `suspend` or `refreshPolicy`.
     Acknowledged {
         /// Whether `suspend` is set.

@@ -57,7 +57,7 @@ pub(super) fn describe_secret(subject: &Subject<'_>) -> String {
 }
 
 /// Returns the message when all remote values are gone. It stays the same until one exists again.
-pub(super) fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
+pub(super) fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus, left_alone: bool) -> String {
     let ready = old.condition(ConditionType::Ready);
     let reported = ready.filter(|ready| ready.reason == Reason::SourceDeleted.as_str());
     match reported {
@@ -69,6 +69,12 @@ pub(super) fn gone(subject: &Subject<'_>, old: &SyncedSecretStatus) -> String {
                         "removed the keys of this SyncedSecret from Secret \"{}\"",
                         target.name
                     )
+                }
+                Some(target) if left_alone => {
+                    return format!(
+                        "every remote value is gone. Secret \"{}\" belongs to someone else now, so deletionPolicy: Delete left it alone",
+                        target.name
+                    );
                 }
                 Some(target) => format!("deleted Secret \"{}\"", target.name),
                 None => {

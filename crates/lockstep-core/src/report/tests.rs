@@ -48,7 +48,7 @@ fn message_names_the_secret_that_was_removed() {
             }),
             ..SyncedSecretStatus::default()
         };
-        let status = report(&subject(Some(&old)), Outcome::Gone, at(0));
+        let status = report(&subject(Some(&old)), Outcome::Gone { left_alone: false }, at(0));
         status.conditions[0].message.clone()
     };
     assert!(removed(false).contains("Delete deleted Secret \"earlier\"."));

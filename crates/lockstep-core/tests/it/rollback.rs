@@ -260,10 +260,10 @@ fn pending_value_still_waits_after_a_rollback() {
 fn source_that_returns_with_another_value_is_rolled_out() {
     let mut life = Life::new();
     life.write("R1", &[source("db", "1")], false, None);
-    life.say(Outcome::Gone);
+    life.say(Outcome::Gone { left_alone: false });
     life.write("R1", &[source("db", "1")], false, None);
     assert!(life.rotation().rollout.is_none(), "the same as before");
-    life.say(Outcome::Gone);
+    life.say(Outcome::Gone { left_alone: false });
     life.write("R2", &[source("db", "2")], false, None);
     assert_eq!(life.rollout().phase, RolloutPhase::Progressing);
 }
