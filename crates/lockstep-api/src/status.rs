@@ -70,12 +70,12 @@ impl SyncedSecretStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
-    /// storeHash identifies the configuration of the stores that the values were
-    /// read from. Present with deletionPolicy `Delete`: after a change of a store, a
-    /// missing value does not show that it was deleted.
+    /// sourceHash identifies the entries of the spec and the configuration of the
+    /// stores that the values were read with. Present with deletionPolicy `Delete`:
+    /// after a change, a missing value does not show that it was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub store_hash: Option<String>,
+    pub source_hash: Option<String>,
     /// name is the name of the Secret.
     pub name: String,
     /// uid is the UID of the Secret.

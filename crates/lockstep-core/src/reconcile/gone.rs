@@ -45,10 +45,11 @@ impl Run {
         Err(failure)
     }
 
-    /// Identifies the configuration of all stores that the spec names, if `deletionPolicy` is
-    /// `Delete`. Tenants cannot read ClusterSecretStores, so it is a keyed hash.
-    pub(super) fn store_hash(&self) -> Option<String> {
-        let deletes = self.facts.object.spec.target.deletion_policy == DeletionPolicy::Delete;
+    /// Identifies the entries of the spec and the configuration of their stores, if `deletionPolicy`
+    /// is `Delete`. Tenants cannot read ClusterSecretStores, so it is a keyed hash.
+    pub(super) fn source_hash(&self) -> Option<String> {
+        let spec = &self.facts.object.spec;
+        let deletes = spec.target.deletion_policy == DeletionPolicy::Delete;
         deletes.then(|| {
             let mut hash = self.facts.key.hash("store");
             hash.field(self.facts.uid.as_bytes());
@@ -56,6 +57,9 @@ impl Run {
                 hash.field(store.to_string().as_bytes());
                 hash.field(view.configuration.as_bytes());
             }
+            let entries = (&spec.secret_store_ref, &spec.data, &spec.data_from);
+            // plain types always serialize
+            hash.field(serde_json::to_string(&entries).unwrap_or_default().as_bytes());
             hash.finish(16)
         })
     }
@@ -68,12 +72,10 @@ impl Run {
         let Some(status) = self.status.as_deref() else {
             return Ok(());
         };
-        let hash = status
-            .target
-            .as_ref()
-            .and_then(|target| target.store_hash.as_ref());
-        if hash.is_some() && hash != self.store_hash().as_ref() {
-            let why = "the configuration of a store, or the fingerprint key, changed since they were read";
+        if let Some(target) = &status.target
+            && target.source_hash != self.source_hash()
+        {
+            let why = "the entries of the spec, the configuration of a store, or the fingerprint key changed since they were read";
             return Err(kept(&self.facts, why));
         }
         let listed = i64::try_from(status.sources.len()).unwrap_or(i64::MAX);

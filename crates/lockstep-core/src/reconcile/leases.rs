@@ -74,11 +74,10 @@ impl Run {
             .await;
         self.count("mint", issued.as_ref().err().map(|error| error.kind))
             .await;
-        // without an answer, the server may still issue it
-        let is_answered = issued
-            .as_ref()
-            .err()
-            .is_none_or(|error| !error.kind.is_transient());
+        // Without an answer of the server itself, it may still issue the credential. Other errors can
+        // come from a gateway in front of it.
+        let error = issued.as_ref().err().map(|error| error.kind);
+        let is_answered = error.is_none_or(|kind| kind == ErrorKind::ConfigInvalid);
         if is_answered {
             self.memory.lease_retries.answered(&accessor);
         }

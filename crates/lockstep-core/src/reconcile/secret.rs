@@ -52,9 +52,9 @@ impl Run {
         self.memory.begin_write();
         let secret = Arc::new(secret);
         let versioned = self.facts.object.spec.target.versioned;
-        let store_hash = self.store_hash();
+        let source_hash = self.source_hash();
         let target = |identity: SecretIdentity| TargetStatus {
-            store_hash: store_hash.clone(),
+            source_hash: source_hash.clone(),
             name: secret.name.clone(),
             uid: identity.uid,
             resource_version: identity.resource_version,

@@ -90,7 +90,7 @@ impl Run {
                 waits,
             }) => {
                 self.succeeded().await;
-                target.store_hash = self.store_hash();
+                target.source_hash = self.source_hash();
                 let outcome = Outcome::Synced {
                     target: *target,
                     sources,

@@ -228,6 +228,10 @@ impl<'a> Draft<'a> {
         status.versions = Vec::new();
         status.sources = Vec::new();
         status.source_count = Some(0);
+        if !left_alone {
+            // the credential is in no Secret any more
+            status.lease = lease::written(self.old.lease.as_ref(), &[], self.now);
+        }
         status.rotation = rotation::complete(self.subject.rotation, self.subject.rotate_now, None);
     }
 

@@ -762,33 +762,31 @@ fn secret_is_kept_while_the_values_of_its_status_exist() {
     assert!(message(&world).contains(ungranted), "{}", message(&world));
     assert!(world.content().is_some());
     world.cluster.grant = Grant::Everything;
-    // the spec names a value that does not exist
-    world.cluster.edit_spec(|spec| {
-        let mistyped = json!([{ "extract": { "key": "shop/databse" } }]);
-        spec.data_from = serde_json::from_value(mistyped).unwrap();
-    });
-    world.wait(Duration::from_mins(2));
-    assert!(message(&world).starts_with(expected), "{}", message(&world));
-    assert!(world.content().is_some());
+    let changed = "the entries of the spec, the configuration of a store, or the fingerprint key changed since they were read";
+    let keeps = |world: &mut World| {
+        world.wait(Duration::from_mins(4));
+        assert!(message(world).contains(changed), "{}", message(world));
+        assert!(world.content().is_some());
+    };
+    let extract = |world: &mut World, entry: Value| {
+        world.cluster.edit_spec(|spec| {
+            spec.data_from = serde_json::from_value(json!([{ "extract": entry }])).unwrap();
+            spec.target.template = None;
+        });
+    };
+    // the spec names a value or a version that does not exist
+    extract(&mut world, json!({ "key": "shop/databse" }));
+    keeps(&mut world);
+    extract(&mut world, json!({ "key": KEY, "version": "99" }));
+    keeps(&mut world);
     // the spec of the store names another path
-    world.cluster.edit_spec(|spec| {
-        spec.data_from = serde_json::from_value(json!([{ "extract": { "key": KEY } }])).unwrap();
-    });
+    extract(&mut world, json!({ "key": KEY }));
     world.wait(Duration::from_mins(2));
+    assert!(message(&world).contains("is in sync"), "{}", message(&world));
     world.cluster.store.path = "other".to_owned();
-    world.wait(Duration::from_mins(4));
-    let moved = "the configuration of a store, or the fingerprint key, changed since they were read";
-    assert!(message(&world).contains(moved), "{}", message(&world));
-    assert!(world.content().is_some());
+    keeps(&mut world);
     world.cluster.store.path = String::new();
-    // the spec names a version that does not exist
-    world.cluster.edit_spec(|spec| {
-        let mistyped = json!([{ "extract": { "key": KEY, "version": "99" } }]);
-        spec.data_from = serde_json::from_value(mistyped).unwrap();
-    });
-    world.wait(Duration::from_mins(4));
-    assert!(message(&world).starts_with(expected), "{}", message(&world));
-    assert!(world.content().is_some());
+    world.wait(Duration::from_mins(2));
     world.play(&Event::DeleteValue);
     world.wait(Duration::from_mins(4));
     assert!(world.is_source_deleted(), "{}", message(&world));
