@@ -82,9 +82,13 @@ impl Kms {
     }
 
     fn purpose(&self, operation: Operation, action: &'static str) -> Purpose {
+        let activity = match operation {
+            Operation::Encrypt => "encrypting",
+            _ => "decrypting",
+        };
         Purpose {
             operation,
-            doing: format!("{}ing with KMS key \"{}\"", operation.label(), self.key.id),
+            doing: format!("{activity} with KMS key \"{}\"", self.key.id),
             identity: self.caller.identity(),
             missing: format!("KMS key \"{}\" does not exist", self.key.id),
             action,
@@ -99,8 +103,8 @@ impl Kms {
         match failed.why() {
             Some(Why::WrongCiphertext) => self.undecryptable(),
             Some(Why::KeyUnusable) => unusable(
-                "is disabled, or is to be deleted",
-                "Enable it, or cancel its deletion; else seal the values with another key",
+                "is disabled or pending deletion",
+                "Enable the key or cancel its deletion, or seal the values with another key",
             ),
             // The key is gone, not the value: nothing may be deleted because of it.
             Some(Why::NoKey) => unusable(

@@ -423,7 +423,7 @@ fn is_gone(answer: &Answer) -> bool {
 fn unproven() -> ProviderError {
     let message = "the server does not know the token of the credential, but may be a standby that lags";
     ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message)
-        .with_hint("Set server to the address of the active node, or log in with another method than a token")
+        .with_hint("Set server to the address of the active node, or use an auth method other than token")
 }
 
 fn ended(message: &str) -> ProviderError {
