@@ -396,7 +396,7 @@ async fn cluster_store_decrypts_only_its_listed_scopes() {
     test.apply_raw(&sealed).await.unwrap();
     let failed = test.wait_for_reason("s", "AccessDenied").await;
     let said = format!(
-        "ClusterSecretStore/{name} does not decrypt ciphertexts of scope Cluster for namespace \"{}\" (access[0] grants Strict)",
+        "ClusterSecretStore/{name} does not permit ciphertexts of scope Cluster in namespace \"{}\" (access[0] grants Strict)",
         test.namespace
     );
     assert!(message(&failed).starts_with(&said), "{}", message(&failed));

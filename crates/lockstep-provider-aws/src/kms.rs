@@ -65,7 +65,7 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         self.check_key(answer.key_id.as_deref(), &purpose)?;
         let plaintext = answer.plaintext.map(Blob::into_inner);
         plaintext
@@ -95,7 +95,7 @@ impl Kms {
         }
     }
 
-    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+    fn kms_error(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
         let unusable = |what: &str, hint: &str| {
             let message = format!("KMS key \"{}\" {what}", self.key.id);
             ProviderError::new(ErrorKind::KeyUnavailable, purpose.operation, message).with_hint(hint)
@@ -153,7 +153,7 @@ impl Encryptor for KmsEncryptor {
         "aws"
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         LONGEST
     }
 
@@ -174,7 +174,7 @@ impl Encryptor for KmsEncryptor {
             })
             .await;
         let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");
-        let answer = answer.map_err(|failed| kms.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| kms.kms_error(failed, &purpose))?;
         kms.check_key(answer.key_id.as_deref(), &purpose)?;
         let bytes = answer.ciphertext_blob.map(Blob::into_inner);
         bytes

@@ -63,7 +63,7 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, DECRYPT);
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         // The response omits an empty plaintext, but not its checksum.
         if !crc::matches(&answer.plaintext, answer.plaintext_crc32c) {
             return Err(purpose.malformed("does not have the checksum of its plaintext"));
@@ -88,7 +88,7 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Encrypt, ENCRYPT);
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c {
             return Err(purpose.malformed("does not confirm that the request arrived unchanged"));
         }
@@ -112,7 +112,7 @@ impl Kms {
         }
     }
 
-    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+    fn kms_error(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
         let unusable = |what: &str, hint: &str| {
             let message = format!("key \"{}\" {what}", self.key.name);
             purpose.failed(ErrorKind::KeyUnavailable, message).with_hint(hint)
@@ -157,7 +157,7 @@ impl Encryptor for KmsEncryptor {
         "gcp"
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         LONGEST
     }
 

@@ -270,7 +270,7 @@ fn is_denial(answer: &Answer) -> bool {
 /// for an unknown token it does not, or names the token. If a server uses another wording, the
 /// result is an unnecessary login, not a wrong response.
 fn denied_by_policy(answer: &Answer) -> bool {
-    answer.complains_of("error occurred")
-        && !answer.complains_of("invalid token")
-        && !answer.complains_of("bad token")
+    answer.has_error_containing("error occurred")
+        && !answer.has_error_containing("invalid token")
+        && !answer.has_error_containing("bad token")
 }

@@ -156,7 +156,7 @@ impl Client {
         } = answer;
         let wait = retry_after(&headers, self.clock.now());
         let answer = Answer::new(status, wait, body);
-        if let Some(sent) = sent.filter(|_| status == 400 && answer.complains_of("X-Vault-Index")) {
+        if let Some(sent) = sent.filter(|_| status == 400 && answer.has_error_containing("X-Vault-Index")) {
             self.consistency.forget(sent);
             let message = "the server does not understand the index that it sent in X-Vault-Index";
             return Err(ProviderError::new(ErrorKind::Unavailable, operation, message));

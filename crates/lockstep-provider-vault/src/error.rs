@@ -50,13 +50,13 @@ impl Purpose {
         }
         let doing = &self.doing;
         match answer.status {
-            404 if answer.complains_of("namespace not found") => self
+            404 if answer.has_error_containing("namespace not found") => self
                 .error(
                     ErrorKind::ConfigInvalid,
                     format!("{doing}: the namespace does not exist on the server"),
                 )
                 .with_hint("Check spec.provider.vault.namespace"),
-            404 if answer.complains_of("versioned K/V") => self
+            404 if answer.has_error_containing("versioned K/V") => self
                 .error(
                     ErrorKind::ConfigInvalid,
                     format!("{doing}: \"{}\" is a key/value engine of version 2", self.mount),
@@ -151,7 +151,7 @@ pub(crate) fn cannot_serve(operation: Operation, answer: &Answer) -> Option<Prov
                 ),
             );
         }
-        503 if answer.complains_of("sealed") => (
+        503 if answer.has_error_containing("sealed") => (
             ErrorKind::Unavailable,
             "the server is sealed (status 503)".to_owned(),
         ),

@@ -236,7 +236,7 @@ impl Method {
                 .with_hint("Check that server is the address of Vault");
         }
         match status {
-            404 if answer.complains_of("namespace not found") => error(
+            404 if answer.has_error_containing("namespace not found") => error(
                 ErrorKind::ConfigInvalid,
                 format!("logging in {self}: the namespace does not exist on the server"),
             )
