@@ -84,12 +84,12 @@ async fn revoked_token_is_reported_and_a_new_one_works_at_once() {
         .await
         .unwrap();
     test.refresh("s", "1").await;
-    let said = "data[0] (secretKey \"x\"): SecretStore/vault: the server does not take the token from Secret \"vault-token\", key \"token\". It has ended, was revoked, or is of another server or namespace: put a valid one there";
+    let said = "data[0] (secretKey \"x\"): SecretStore/vault: the server rejected the token from Secret \"vault-token\", key \"token\". The token expired, was revoked, or belongs to another server or namespace. Put a valid token into the Secret";
     test.fails("s", &old, "Unauthenticated", said).await;
     test.requests_counted("vault", "read", "unauthenticated").await;
 
     set_credential(&test, "vault-token", json!({ "token": "a b\nc" })).await;
-    let said = "data[0] (secretKey \"x\"): SecretStore/vault: Secret \"vault-token\", key \"token\" holds characters that no token has. A token is one line of printable ASCII without spaces; only white space at its ends is cut off";
+    let said = "data[0] (secretKey \"x\"): SecretStore/vault: Secret \"vault-token\", key \"token\" contains characters that are not allowed in a token. A token must be one line of printable ASCII without spaces. Leading and trailing whitespace is ignored";
     test.fails("s", &old, "CredentialsUnavailable", said).await;
 
     let policy = format!("{}-vault", test.namespace);
@@ -136,7 +136,7 @@ async fn revoked_login_is_replaced_without_a_failure() {
     login.revoke_every_login(&test).await;
     test.refresh("s", "2").await;
     let said = format!(
-        "data[0] (secretKey \"x\"): SecretStore/approle: the server refused the login as AppRole (auth/{mount}) (status 400). Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid"
+        "data[0] (secretKey \"x\"): SecretStore/approle: the server refused the login as AppRole (auth/{mount}) (status 400). Check the role ID, and that the secret ID in Secret \"approle\", key \"secret-id\" is still valid"
     );
     test.fails("s", &old, "Unauthenticated", &said).await;
     let fresh = AppRole::new_secret_id(&test, role).await;

@@ -113,35 +113,35 @@ const SICKNESSES: [Sickness; 9] = [
         mood: Mood::Html(200),
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\"",
+        said: "reading \"a\": the response",
     },
     Sickness {
         name: "html-denied",
         mood: Mood::Html(403),
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\" is not Vault's JSON (status 403)",
+        said: "reading \"a\": the response is not Vault's JSON (status 403)",
     },
     Sickness {
         name: "html-gone",
         mood: Mood::Html(404),
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\" is not Vault's JSON (status 404)",
+        said: "reading \"a\": the response is not Vault's JSON (status 404)",
     },
     Sickness {
         name: "gateway",
         mood: Mood::Html(502),
         reason: "Unavailable",
         outcome: "unavailable",
-        said: "the server cannot serve (status 502)",
+        said: "the server is unavailable (status 502)",
     },
     Sickness {
         name: "cut",
         mood: Mood::CutJson,
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\"",
+        said: "reading \"a\": the response",
     },
     Sickness {
         name: "broken",
@@ -155,14 +155,14 @@ const SICKNESSES: [Sickness; 9] = [
         mood: Mood::OtherForm,
         reason: "Malformed",
         outcome: "malformed",
-        said: "the answer to reading \"a\"",
+        said: "reading \"a\": the response",
     },
     Sickness {
         name: "endless",
         mood: Mood::Endless,
         reason: "Malformed",
         outcome: "malformed",
-        said: "the server's answer (status 200) is longer than 2097152 bytes",
+        said: "the server's response (status 200) is longer than 2097152 bytes",
     },
     Sickness {
         name: "denied",
@@ -375,11 +375,11 @@ async fn unavailable_gcp_version_deletes_nothing() {
     for (state, said) in [
         (
             VersionState::Disabled,
-            "the version is disabled, reading \"database\". Enable it, or",
+            "reading \"database\": the version is disabled. Enable the version, or",
         ),
         (
             VersionState::Destroyed,
-            "the version is destroyed, reading \"database\". Add a new version, or",
+            "reading \"database\": the version is destroyed. Add a new version, or",
         ),
     ] {
         gcp.set_state("database", 1, state);

@@ -51,7 +51,7 @@ async fn cluster_store_needs_access_and_matching_namespace_labels() {
     .await;
     let denied = |grants: &str| {
         format!(
-            "ClusterSecretStore/{name} does not grant namespace \"{namespace}\" the key \"{namespace}/a\" ({grants}). Ask its owner, or use another store"
+            "ClusterSecretStore/{name} does not grant namespace \"{namespace}\" the key \"{namespace}/a\" ({grants}). Ask the store's owner to add an entry to access, or use another store"
         )
     };
     let nothing = denied("no entry of access grants this namespace anything");

@@ -111,7 +111,7 @@ async fn unreadable_credential_is_reported_and_heals() {
     vault.take_only("hvs.better");
     let old = test.whole("s").await;
     test.refresh("s", "1").await;
-    let said = "data[0] (secretKey \"x\"): SecretStore/v: the server does not take the token from Secret \"later\", key \"token\". It has ended, was revoked, or is of another server or namespace: put a valid one there";
+    let said = "data[0] (secretKey \"x\"): SecretStore/v: the server rejected the token from Secret \"later\", key \"token\". The token expired, was revoked, or belongs to another server or namespace. Put a valid token into the Secret";
     test.fails("s", &old, "Unauthenticated", said).await;
     set_credential(&test, "later", json!({ "token": "hvs.better" })).await;
     test.heals("s").await;

@@ -185,7 +185,7 @@ async fn exploding_pattern_is_rejected_and_none_backtracks() {
         .await;
     neighbour_is_prompt(&test, "neighbour-1").await;
     let said = format!(
-        "dataFrom[0].find: SecretStore/vault: find.name.regexp \"{explosive}\" is not a regular expression that can be used. It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB"
+        "dataFrom[0].find: SecretStore/vault: find.name.regexp \"{explosive}\" is not a regular expression that can be used. Use RE2 syntax (no look-around, no back-references). The compiled expression must be at most 1 MiB"
     );
     test.fails("s", &old, "ConfigInvalid", &said).await;
 

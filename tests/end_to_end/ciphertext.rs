@@ -269,7 +269,7 @@ async fn ciphertext_or_key_error_keeps_the_secret_and_heals() {
     test.fails("s", &old, "DecryptFailed", &said).await;
 
     let said = format!(
-        "SecretStore/kms: KMS key \"{key}\" is disabled, or is to be deleted. Enable it, or cancel its deletion; else seal the values with another key"
+        "SecretStore/kms: KMS key \"{key}\" is disabled or pending deletion. Enable the key or cancel its deletion, or seal the values with another key"
     );
     let key = KeyOfRoom {
         test: &test,
@@ -350,12 +350,12 @@ async fn disabled_or_destroyed_gcp_key_keeps_the_secret_and_heals() {
         environment: &[("GCE_METADATA_HOST", &host)],
     };
     let mut old = key.first().await;
-    let gone = "is destroyed, or the version of it that encrypted the value is. Restore it while its destruction is only scheduled; else seal the values again";
+    let gone = "or the key version that encrypted the value is destroyed. If destruction is only scheduled, restore the key version. Otherwise, seal the values again";
     for (state, value, said) in [
         (
             gcp::KeyState::Disabled,
             "after-disabled",
-            "is disabled, or the version of it that encrypted the value is. Enable it; else seal the values again",
+            "or the key version that encrypted the value is disabled. Enable the key version, or seal the values again",
         ),
         (gcp::KeyState::DestroyScheduled, "after-scheduled", gone),
     ] {
@@ -396,7 +396,7 @@ async fn cluster_store_decrypts_only_its_listed_scopes() {
     test.apply_raw(&sealed).await.unwrap();
     let failed = test.wait_for_reason("s", "AccessDenied").await;
     let said = format!(
-        "ClusterSecretStore/{name} does not decrypt ciphertexts of scope Cluster for namespace \"{}\" (access[0] grants Strict)",
+        "ClusterSecretStore/{name} does not permit ciphertexts of scope Cluster in namespace \"{}\" (access[0] grants Strict)",
         test.namespace
     );
     assert!(message(&failed).starts_with(&said), "{}", message(&failed));

@@ -310,7 +310,7 @@ async fn restarts_require_the_workload_policy() {
         trial
             .operator
             .log()
-            .contains("lockstep-workloads does not refuse")
+            .contains("lockstep-workloads does not reject")
     );
 
     operator::install(&kubeconfig).await.unwrap();

@@ -259,7 +259,7 @@ pub struct Access {
     crates(kube_core = "::kube_core"),
     validation = (
         "(has(self.names) && self.names.size() > 0) || has(self.selector)",
-        "namespaces requires names or a selector: an empty selector ({matchLabels: {}}) grants every namespace"
+        "namespaces requires names or a selector. To grant every namespace, set selector to {matchLabels: {}}"
     )
 )]
 pub struct AccessNamespaces {
@@ -272,8 +272,8 @@ pub struct AccessNamespaces {
     )]
     pub names: Vec<String>,
     /// selector selects namespaces by their labels. `matchLabels: {}` selects every
-    /// namespace. While the operator cannot read the labels of namespaces (option
-    /// `--namespaces`), it selects none. Required if names is empty.
+    /// namespace. If the operator runs with `--namespaces`, it cannot read the labels
+    /// of namespaces, and selector matches no namespace. Required if names is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }

@@ -659,7 +659,7 @@ pub enum DeletionPolicy {
 pub struct Template {
     /// type is the type of the Secret, for example `kubernetes.io/tls`. Defaults to
     /// `Opaque`. `kubernetes.io/service-account-token` and
-    /// `bootstrap.kubernetes.io/token` are an error (reason `InvalidSpec`).
+    /// `bootstrap.kubernetes.io/token` are rejected (reason `InvalidSpec`).
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub secret_type: Option<String>,
@@ -697,7 +697,7 @@ pub struct TemplateMetadata {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// annotations maps names of annotations to Go templates. Names under
-    /// `lockstep.dev` are an error (reason `InvalidSpec`).
+    /// `lockstep.dev` are rejected (reason `InvalidSpec`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

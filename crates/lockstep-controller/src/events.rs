@@ -193,7 +193,7 @@ impl Events {
         self.pending.lock().refute(message);
     }
 
-    /// Records that a sync of the object ended, and whether its result is durable.
+    /// Records that a sync of the object ended. `settled` is true if its result is durable.
     pub fn end(&self, object: &ObjectKey, settled: bool) {
         let stores = {
             let mut pending = self.pending.lock();

@@ -282,7 +282,7 @@ async fn fetch_store(
     if refs.is_empty() {
         return fetched;
     }
-    let mut left = requests(provider.as_ref(), refs);
+    let mut left = group_into_requests(provider.as_ref(), refs);
     while !left.is_empty() {
         let has_slot = meter.has_slot().await;
         match read_some(
@@ -361,13 +361,15 @@ fn size(answer: &Result<RemoteSecret, ProviderError>) -> usize {
 
 /// Groups references into requests: batches up to the provider's limit, and single requests for
 /// unbatchable references.
-fn requests(provider: &dyn Provider, refs: Vec<RemoteRef>) -> Vec<Vec<RemoteRef>> {
+fn group_into_requests(provider: &dyn Provider, refs: Vec<RemoteRef>) -> Vec<Vec<RemoteRef>> {
     let size = provider.capability().batch.max(1);
-    let (together, alone): (Vec<_>, Vec<_>) = refs
+    let (batchable, unbatchable): (Vec<_>, Vec<_>) = refs
         .into_iter()
         .partition(|reference| size > 1 && provider.batches(reference));
-    let batches = together.chunks(size).map(<[RemoteRef]>::to_vec);
-    batches.chain(alone.into_iter().map(|one| vec![one])).collect()
+    let batches = batchable.chunks(size).map(<[RemoteRef]>::to_vec);
+    batches
+        .chain(unbatchable.into_iter().map(|one| vec![one]))
+        .collect()
 }
 
 fn read(store: &StoreRef, reference: RemoteRef) -> Read {

@@ -532,7 +532,8 @@ impl Index {
         self.stores.keys().cloned().collect()
     }
 
-    /// Returns the configuration for a client of the store, and the revision of that configuration.
+    /// Returns the configuration for a client of the store, and a text that changes whenever the
+    /// client must be rebuilt.
     pub fn store_config(&self, key: &StoreKey) -> Option<(StoreConfig, String)> {
         let state = self.stores.get(key)?;
         let config = StoreConfig {

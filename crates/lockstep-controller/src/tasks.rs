@@ -45,7 +45,7 @@ impl Tasks {
             if ended.is_err() {
                 tracing::error!(
                     task = name,
-                    "a task panicked; the operator stops, so that it is started anew"
+                    "a task panicked; the operator exits so that Kubernetes restarts it"
                 );
                 shutdown.cancel();
             }

@@ -125,7 +125,8 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         .keys()
         .any(|key| !collected.values.contains_key(key))
     {
-        let message = "a ciphertext was not decrypted before the Secret was built";
+        let message =
+            "internal error: a ciphertext was not decrypted before the Secret was built. Report this bug";
         return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
     }
     if collected
@@ -133,7 +134,7 @@ pub fn assemble(input: &Input<'_>, collected: &Collected) -> Result<DesiredSecre
         .as_ref()
         .is_some_and(|leased| leased.keys.is_none())
     {
-        let message = "the credential of dataFrom[].generate was not issued before the Secret was built";
+        let message = "internal error: the credential of dataFrom[].generate was not issued before the Secret was built. Report this bug";
         return Err(Failure::new(Reason::Internal, message).requeued(Requeue::LongBackoff));
     }
     let target = &input.spec.target;

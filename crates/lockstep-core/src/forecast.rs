@@ -225,7 +225,8 @@ fn of_store<S: Ord>(
         everything.add(wants);
         let Some(interval) = object.interval else { continue };
         let length = interval.as_millis();
-        forecast.month_by_entry += by_entry(wants.entries, store.backend, found).a_month(length);
+        forecast.month_by_entry +=
+            calls_without_batching(wants.entries, store.backend, found).a_month(length);
         let schedule = stores
             .get(&object.primary_store)
             .map(|store| store.refresh_schedule(object.batch_key));
@@ -259,8 +260,9 @@ fn of_store<S: Ord>(
     forecast
 }
 
-/// Returns the calls of one refresh if each entry made its own.
-fn by_entry(entries: Calls, backend: Backend, found: usize) -> Calls {
+/// Returns the calls of one refresh if nothing were batched or shared. `finds` counts searches in
+/// `entries`, and pages in the result. `found` is the number of keys that a search returns.
+fn calls_without_batching(entries: Calls, backend: Backend, found: usize) -> Calls {
     let pages = number(found.div_ceil(backend.page.max(1)).max(1));
     Calls {
         reads: entries.reads + entries.finds * number(found),

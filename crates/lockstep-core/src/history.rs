@@ -17,8 +17,9 @@ pub const MAX_RECORDS: usize = 10;
 /// Maximum number of changed sources in one record.
 const MAX_CHANGED: usize = 4;
 
-/// Returns the history for the status `new`, the newest revision first.
-pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) -> Vec<RevisionRecord> {
+/// Returns the history after the change from `old` to `new`, the newest revision first. Adds a
+/// record if the revision changed, and copies the rollout's progress into the newest record.
+pub fn update(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) -> Vec<RevisionRecord> {
     let mut records = old.history.clone();
     let Some(target) = new.target.as_ref().filter(|target| !target.revision.is_empty()) else {
         return records;
@@ -32,28 +33,28 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
         .is_none_or(|newest| newest.revision != target.revision)
     {
         // the first sync is not a change
-        let mut changed = if records.is_empty() {
+        let mut changed_sources = if records.is_empty() {
             Vec::new()
         } else {
-            changed(&old.sources, &new.sources)
+            find_changed(&old.sources, &new.sources)
         };
-        let changed_count = i64::try_from(changed.len()).ok();
-        changed.truncate(MAX_CHANGED);
-        let waited = old.rotation.as_ref().and_then(|rotation| rotation.noticed_time);
+        let changed_count = i64::try_from(changed_sources.len()).ok();
+        changed_sources.truncate(MAX_CHANGED);
+        let noticed_time = old.rotation.as_ref().and_then(|rotation| rotation.noticed_time);
         let record = RevisionRecord {
             revision: target.revision.clone(),
-            noticed_time: waited,
+            noticed_time,
             written_time: to_seconds(now),
             rollback: rollout.is_some_and(|rollout| rollout.rollback && rollout.revision == target.revision),
-            changed,
+            changed: changed_sources,
             changed_count,
             ..RevisionRecord::default()
         };
         records.insert(0, record);
         records.truncate(MAX_RECORDS);
     }
-    let of = rollout.filter(|rollout| rollout.revision == target.revision);
-    if let (Some(newest), Some(rollout)) = (records.first_mut(), of) {
+    let own_rollout = rollout.filter(|rollout| rollout.revision == target.revision);
+    if let (Some(newest), Some(rollout)) = (records.first_mut(), own_rollout) {
         newest.rollout = Some(rollout.phase);
         newest.target_count = i64::try_from(rollout.targets.len()).ok();
         newest.end_time = rollout.end_time;
@@ -66,7 +67,7 @@ pub fn note(old: &SyncedSecretStatus, new: &SyncedSecretStatus, now: Timestamp) 
 }
 
 /// Returns the sources that are new or changed.
-fn changed(old: &[SourceStatus], new: &[SourceStatus]) -> Vec<SourceStatus> {
+fn find_changed(old: &[SourceStatus], new: &[SourceStatus]) -> Vec<SourceStatus> {
     let before: std::collections::BTreeSet<&SourceStatus> = old.iter().collect();
     new.iter()
         .filter(|source| !before.contains(source))

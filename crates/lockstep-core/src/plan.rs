@@ -223,7 +223,7 @@ fn decryption(
         return Err(Failure::new(
             Reason::AccessDenied,
             format!(
-                "{} does not decrypt ciphertexts of scope {scope} for namespace \"{}\" ({}). Ask its owner, or use another store",
+                "{} does not permit ciphertexts of scope {scope} in namespace \"{}\" ({}). Ask the store's owner to add the scope to access[].ciphertextScopes, or use another store",
                 entry.store,
                 input.namespace,
                 grant.describe_scopes()
@@ -343,7 +343,7 @@ pub fn check_generation(
     Err(Failure::new(
         Reason::AccessDenied,
         format!(
-            "{store} does not issue credentials at \"{path}\" for namespace \"{namespace}\" ({}). Ask its owner for an entry of access with generate, or use another store",
+            "{store} does not permit credentials at \"{path}\" in namespace \"{namespace}\" ({}). Ask the store's owner to add the path to access[].generate, or use another store",
             grant.describe_generation()
         ),
     ))
@@ -353,7 +353,7 @@ fn denied(input: &Input<'_>, entry: &Entry<'_>, grant: &Grant, what: &str) -> Fa
     Failure::new(
         Reason::AccessDenied,
         format!(
-            "{} does not grant namespace \"{}\" {what} ({}). Ask its owner, or use another store",
+            "{} does not grant namespace \"{}\" {what} ({}). Ask the store's owner to add an entry to access, or use another store",
             entry.store,
             input.namespace,
             grant.describe()

@@ -47,6 +47,7 @@ pub fn rewrite(
     Ok(entries)
 }
 
+/// Applies one step. Its variants are mutually exclusive.
 fn apply(
     rewrite: &Rewrite,
     entries: BTreeMap<String, SecretValue>,
@@ -55,7 +56,7 @@ fn apply(
     if let Some(regexp) = &rewrite.regexp {
         let pattern = compile(regexp)?;
         return rename(entries, |key| {
-            replaced(&pattern, key, &regexp.target, budget).map_err(|_| {
+            replace_in_key(&pattern, key, &regexp.target, budget).map_err(|_| {
                 format!(
                     "regexp.source \"{}\" takes too long for this many keys",
                     regexp.source
@@ -64,12 +65,12 @@ fn apply(
         });
     }
     if let Some(transform) = &rewrite.transform {
-        let which = one_of(entries.len());
+        let key_label = one_of(entries.len());
         return rename(entries, |key| {
             budget
                 .check()
                 .and_then(|()| template::render_key(&transform.template, key))
-                .map_err(|error| format!("transform.template for {which}: {error}"))
+                .map_err(|error| format!("transform.template for {key_label}: {error}"))
         });
     }
     match &rewrite.merge {
@@ -88,7 +89,7 @@ fn compile(regexp: &RewriteRegexp) -> Result<Regex, String> {
 }
 
 /// Each match searches the rest of the key, so the budget is checked before each.
-fn replaced(pattern: &Regex, key: &str, target: &str, budget: Budget) -> Result<String, TemplateError> {
+fn replace_in_key(pattern: &Regex, key: &str, target: &str, budget: Budget) -> Result<String, TemplateError> {
     let mut renamed = String::new();
     let mut end = 0;
     budget.check()?;
@@ -137,7 +138,10 @@ mod tests {
     #[test]
     fn spent_budget_ends_the_renaming_of_one_key() {
         let pattern = Regex::new("a").unwrap();
-        assert_eq!(replaced(&pattern, "aba", "x", Budget::begin()).unwrap(), "xbx");
-        assert!(replaced(&pattern, "aba", "x", Budget::spent()).is_err());
+        assert_eq!(
+            replace_in_key(&pattern, "aba", "x", Budget::begin()).unwrap(),
+            "xbx"
+        );
+        assert!(replace_in_key(&pattern, "aba", "x", Budget::spent()).is_err());
     }
 }

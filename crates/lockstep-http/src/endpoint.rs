@@ -22,8 +22,8 @@ pub enum EndpointError {
     /// The host name has no address.
     #[error("the host name could not be resolved")]
     NameNotResolved,
-    /// The policy permits none of the host's addresses.
-    #[error("the endpoint policy permits no address of the host")]
+    /// The policy blocks every address of the host.
+    #[error("the endpoint policy blocks every address of the host")]
     Blocked,
     /// The policy does not permit plain `http`.
     #[error("the endpoint policy does not permit plain http")]

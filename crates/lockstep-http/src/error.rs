@@ -66,7 +66,7 @@ impl HttpError {
     }
 
     /// Returns the error that the user sees. `server` is the address as the user knows it.
-    pub fn told(self, operation: Operation, server: &str) -> ProviderError {
+    pub fn into_provider_error(self, operation: Operation, server: &str) -> ProviderError {
         let error = |kind, message: String| ProviderError::new(kind, operation, message);
         match self {
             Self::NotConnected => error(ErrorKind::Unavailable, format!("could not connect to {server}"))
@@ -75,14 +75,14 @@ impl HttpError {
                 ErrorKind::Unavailable,
                 format!("the host name of {server} could not be resolved"),
             )
-            .with_hint("Check the name, and that it is known inside of the cluster"),
+            .with_hint("Check that the name can be resolved inside the cluster"),
             Self::PlainHttp => error(
                 ErrorKind::ConfigInvalid,
                 format!("{server}: a SecretStore cannot use plain http"),
             )
             .with_hint("Use https. A ClusterSecretStore can use http"),
             Self::NotAnsweredInTime => {
-                error(ErrorKind::Timeout, format!("{server} has not answered in time"))
+                error(ErrorKind::Timeout, format!("{server} did not respond in time"))
             }
             Self::Broken => error(
                 ErrorKind::Unavailable,
@@ -95,35 +95,36 @@ impl HttpError {
             .with_hint(hint),
             Self::NoRoom => error(
                 ErrorKind::RateLimited,
-                "lockstep reads as many long answers at the same time as its memory allows, and this one's turn did not come in time".to_owned(),
+                "too many long responses are being read at the same time, and this one could not be read before the timeout".to_owned(),
             ),
             Self::TooLong { status, longest } => error(
                 ErrorKind::Malformed,
-                format!("the server's answer (status {status}) is longer than {longest} bytes"),
+                format!("the server's response (status {status}) is longer than {longest} bytes"),
             ),
             Self::TooComplex { status } => error(
                 ErrorKind::Malformed,
-                format!("the server's answer (status {status}) has too many JSON elements"),
+                format!("the server's response (status {status}) has too many JSON elements"),
             ),
         }
     }
 
-    /// Returns the error that the user sees if the server is a service that everyone knows. `doing`
-    /// describes the request: "the answer reading "database" …".
-    pub fn told_of_service(self, operation: Operation, doing: &str, hints: &ServiceHints) -> ProviderError {
+    /// Returns the error that the user sees for a public cloud service, which is called "the
+    /// service" instead of by its address. `doing` describes the request with a verb in -ing, such
+    /// as `reading "database"`. Messages begin with it.
+    pub fn into_cloud_error(self, operation: Operation, doing: &str, hints: &ServiceHints) -> ProviderError {
         let error = |kind, message: &str| ProviderError::new(kind, operation, message);
-        let malformed = |what: String| error(ErrorKind::Malformed, &format!("the answer {doing} {what}"));
-        let told = || self.told(operation, "the service");
+        let malformed = |what: String| error(ErrorKind::Malformed, &format!("{doing}: the response {what}"));
+        let generic = || self.into_provider_error(operation, "the service");
         match self {
-            Self::NotConnected | Self::Broken => told(),
-            Self::NameNotResolved => told().with_hint(hints.name),
-            Self::Untrusted { .. } => told().with_hint(hints.certificate),
+            Self::NotConnected | Self::Broken => generic(),
+            Self::NameNotResolved => generic().with_hint(hints.name),
+            Self::Untrusted { .. } => generic().with_hint(hints.certificate),
             Self::PlainHttp => error(ErrorKind::ConfigInvalid, "a SecretStore cannot use plain http")
                 .with_hint("Use https in the endpoints. A ClusterSecretStore can use http"),
-            Self::NotAnsweredInTime => error(ErrorKind::Timeout, "the service did not answer in time"),
+            Self::NotAnsweredInTime => error(ErrorKind::Timeout, "the service did not respond in time"),
             Self::NoRoom => error(
                 ErrorKind::RateLimited,
-                "lockstep is reading as many long answers as its memory allows",
+                "too many long responses are being read at the same time",
             ),
             Self::TooLong { status, longest } => {
                 malformed(format!("is longer than {longest} bytes (status {status})"))
@@ -215,7 +216,7 @@ fn distrust(error: &Tls) -> Option<(&'static str, &'static str)> {
             | Alert::UnknownCA,
         ) => Some((
             "it broke off the TLS handshake",
-            "It may ask for a client certificate: see auth.cert",
+            "The server may require a client certificate: see auth.cert",
         )),
         _ => None,
     }
@@ -256,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(connection_failure(&packed(error)), None);
         }
-        let told = HttpError::NotConnected.told(Operation::Read, "https://vault:8200");
+        let told = HttpError::NotConnected.into_provider_error(Operation::Read, "https://vault:8200");
         assert_eq!(told.message, "could not connect to https://vault:8200");
         assert_eq!(told.kind, ErrorKind::Unavailable);
     }
@@ -286,7 +287,7 @@ mod tests {
             certificate: "Check the certificate",
         };
         let told = |error: HttpError| {
-            let told = error.told_of_service(Operation::Read, "reading \"db\"", &hints);
+            let told = error.into_cloud_error(Operation::Read, "reading \"db\"", &hints);
             told.to_string()
         };
         assert!(told(HttpError::NotConnected).starts_with("could not connect to the service. Check"));
@@ -306,7 +307,7 @@ mod tests {
             (HttpError::Broken, "the connection to the service broke"),
             (
                 HttpError::TooComplex { status: 200 },
-                "the answer reading \"db\" has too many JSON elements (status 200)",
+                "reading \"db\": the response has too many JSON elements (status 200)",
             ),
         ] {
             assert_eq!(told(error), text);
@@ -320,7 +321,7 @@ mod tests {
             presented: vec!["canary.internal".to_owned()],
         });
         let failure = connection_failure(&packed(error)).unwrap();
-        let told = failure.told(Operation::Read, "https://vault.example.org");
+        let told = failure.into_provider_error(Operation::Read, "https://vault.example.org");
         assert!(!format!("{told} {told:?}").contains("canary"), "{told}");
     }
 

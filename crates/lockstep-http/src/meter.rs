@@ -18,8 +18,8 @@ pub enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLong => "the answer is too long",
-            Self::TooComplex => "the answer has too many JSON elements",
+            Self::TooLong => "the response is too long",
+            Self::TooComplex => "the response has too many JSON elements",
             Self::NoRoom => "there is no memory for the answer",
         })
     }

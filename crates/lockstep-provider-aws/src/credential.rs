@@ -28,11 +28,12 @@ pub(crate) fn clean_word(value: &SecretValue, what: &str) -> Result<Zeroizing<St
         return Err(unavailable(format!("{what} is empty")));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(
-            unavailable(format!("{what} holds characters that no credential of AWS has")).with_hint(
-                "It is one line of printable ASCII without spaces; only white space at its ends is cut off",
-            ),
-        );
+        return Err(unavailable(format!(
+            "{what} contains characters that are not allowed in AWS credentials"
+        ))
+        .with_hint(
+            "The value must be one line of printable ASCII without spaces. Leading and trailing whitespace is ignored",
+        ));
     }
     Ok(Zeroizing::new(text.to_owned()))
 }

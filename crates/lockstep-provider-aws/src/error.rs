@@ -19,7 +19,7 @@ const HINTS: ServiceHints = ServiceHints {
 /// The purpose of a failed call.
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
-    /// Continues the sentence "permission denied": `reading "shop/database"`.
+    /// The request, with a verb in -ing: `reading "shop/database"`.
     pub(crate) doing: String,
     /// The identity: `as role arn:aws:iam::123456789012:role/shop`.
     pub(crate) identity: String,
@@ -220,9 +220,9 @@ impl Failed {
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
-            Self::Http(error) => return error.told_of_service(purpose.operation, &purpose.doing, &HINTS),
+            Self::Http(error) => return error.into_cloud_error(purpose.operation, &purpose.doing, &HINTS),
             Self::BrokenOff => {
-                let message = "the connection broke in the middle of the service's answer";
+                let message = "the connection broke in the middle of the service's response";
                 return purpose.failed(ErrorKind::Unavailable, message.to_owned());
             }
             Self::Mismatch => return purpose.malformed("is about another value or version"),
@@ -260,27 +260,27 @@ impl Failed {
             Why::KeyDenied => purpose
                 .failed(
                     ErrorKind::PermissionDenied,
-                    format!("permission denied for the KMS key {doing} {identity}"),
+                    format!("{doing} {identity}: permission denied for the KMS key of the value"),
                 )
                 .with_hint("The policy needs kms:Decrypt on the key that encrypts the value, and the key must be enabled"),
             Why::WrongCiphertext => purpose.failed(
                 ErrorKind::Undecryptable,
-                format!("the ciphertext is not one of this key and place, {doing}"),
+                format!("{doing}: the ciphertext belongs to another key or location, or is damaged"),
             ),
             Why::KeyUnusable => purpose.failed(
                 ErrorKind::KeyUnavailable,
-                format!("the KMS key is disabled, or is to be deleted, {doing}"),
+                format!("{doing}: the KMS key is disabled or pending deletion"),
             ),
             Why::Credentials => purpose
                 .failed(
                     ErrorKind::Unauthenticated,
-                    format!("the service refused the credentials {doing} {identity} (status {status})"),
+                    format!("{doing} {identity}: the service rejected the credentials (status {status})"),
                 )
-                .with_hint("Check that they are still valid, and that they are of the account and region of the store"),
+                .with_hint("Check that the credentials are still valid, and that they belong to the account and region of the store"),
             Why::Skewed => purpose
                 .failed(
                     ErrorKind::Unauthenticated,
-                    format!("the service says that the clock is wrong, {doing} (status {status})"),
+                    format!("{doing}: the service reports that the clock is wrong (status {status})"),
                 )
                 .with_hint("Set the clock of the operator's node"),
             Why::Throttled => purpose.failed(
@@ -289,12 +289,12 @@ impl Failed {
             ),
             Why::Broken => purpose.failed(
                 ErrorKind::Unavailable,
-                format!("the service cannot serve (status {status})"),
+                format!("the service is unavailable (status {status})"),
             ),
             Why::Invalid => purpose
                 .failed(
                     ErrorKind::ConfigInvalid,
-                    format!("the service does not take the request {doing} (status {status})"),
+                    format!("{doing}: the service rejected the request as invalid (status {status})"),
                 )
                 .with_hint("Check the key, its version, and the store's prefix"),
             Why::Garbage | Why::NoKey => purpose.not_of_aws(status),
@@ -305,7 +305,7 @@ impl Failed {
         }
     }
 
-    /// Returns the error of a login.
+    /// Returns the error of a login. `doing` is a verb in -ing: `assuming role …`.
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
             Some(Why::Denied) => Some(ErrorKind::PermissionDenied),
@@ -321,7 +321,7 @@ impl Failed {
         };
         match refused {
             Some(kind) => purpose
-                .failed(kind, format!("the token service refused {doing}"))
+                .failed(kind, format!("{doing}: the token service rejected the request"))
                 .with_hint(advice),
             None => self.error(&purpose),
         }
@@ -380,13 +380,16 @@ impl Purpose {
 
     /// Returns the error for a response that the service does not document.
     fn not_of_aws(&self, status: u16) -> ProviderError {
-        self.malformed(&format!("is not one of AWS (status {status})"))
+        self.malformed(&format!("does not come from AWS (status {status})"))
             .with_hint("Check that endpoint is the address of the service")
     }
 
     /// Returns the error for a malformed response.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
-        self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
+        self.failed(
+            ErrorKind::Malformed,
+            format!("{}: the response {what}", self.doing),
+        )
     }
 }
 

@@ -65,7 +65,7 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, "kms:Decrypt on this key");
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         self.check_key(answer.key_id.as_deref(), &purpose)?;
         let plaintext = answer.plaintext.map(Blob::into_inner);
         plaintext
@@ -82,16 +82,20 @@ impl Kms {
     }
 
     fn purpose(&self, operation: Operation, action: &'static str) -> Purpose {
+        let activity = match operation {
+            Operation::Encrypt => "encrypting",
+            _ => "decrypting",
+        };
         Purpose {
             operation,
-            doing: format!("{}ing with KMS key \"{}\"", operation.label(), self.key.id),
+            doing: format!("{activity} with KMS key \"{}\"", self.key.id),
             identity: self.caller.identity(),
             missing: format!("KMS key \"{}\" does not exist", self.key.id),
             action,
         }
     }
 
-    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+    fn kms_error(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
         let unusable = |what: &str, hint: &str| {
             let message = format!("KMS key \"{}\" {what}", self.key.id);
             ProviderError::new(ErrorKind::KeyUnavailable, purpose.operation, message).with_hint(hint)
@@ -99,8 +103,8 @@ impl Kms {
         match failed.why() {
             Some(Why::WrongCiphertext) => self.undecryptable(),
             Some(Why::KeyUnusable) => unusable(
-                "is disabled, or is to be deleted",
-                "Enable it, or cancel its deletion; else seal the values with another key",
+                "is disabled or pending deletion",
+                "Enable the key or cancel its deletion, or seal the values with another key",
             ),
             // The key is gone, not the value: nothing may be deleted because of it.
             Some(Why::NoKey) => unusable(
@@ -149,7 +153,7 @@ impl Encryptor for KmsEncryptor {
         "aws"
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         LONGEST
     }
 
@@ -170,7 +174,7 @@ impl Encryptor for KmsEncryptor {
             })
             .await;
         let purpose = kms.purpose(Operation::Encrypt, "kms:Encrypt on this key");
-        let answer = answer.map_err(|failed| kms.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| kms.kms_error(failed, &purpose))?;
         kms.check_key(answer.key_id.as_deref(), &purpose)?;
         let bytes = answer.ciphertext_blob.map(Blob::into_inner);
         bytes

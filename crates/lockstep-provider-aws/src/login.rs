@@ -132,18 +132,18 @@ impl AwsAuthenticator {
         let credential = chain.provide_credentials().await.map_err(|failure| match failure {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
                 unavailable("the operator has no AWS identity of its own").with_hint(
-                    "Give its ServiceAccount one (IRSA or EKS Pod Identity), or set spec.provider.aws.auth",
+                    "Bind the operator's ServiceAccount to an IAM role (IRSA or EKS Pod Identity), or set spec.provider.aws.auth",
                 )
             }
             CredentialsError::ProviderTimedOut(_) => error(
                 ErrorKind::Timeout,
-                "what gives out the operator's own AWS identity did not answer in time",
+                "the source of the operator's own AWS identity did not respond in time",
             ),
             _ => error(
                 ErrorKind::Unauthenticated,
-                "the operator's own AWS identity could not be had",
+                "the operator's own AWS identity could not be obtained",
             )
-            .with_hint("Check the trust policy of its role, and that what gives out the identity can be reached"),
+            .with_hint("Check the trust policy of the operator's role, and that the source of the identity can be reached"),
         })?;
         let lifetime = credential.expiry().map(|expiry| self.until(expiry));
         Ok((credential, lifetime))
@@ -177,10 +177,10 @@ impl AwsAuthenticator {
             (None, Some(_)) => {
                 return Err(config::invalid(
                     "externalID",
-                    "and session tags cannot be given where a ServiceAccount's token is exchanged for role itself",
+                    "and session tags cannot be used if the ServiceAccount's token is exchanged directly for role",
                 )
                 .with_hint(format!(
-                    "Name the role that trusts ServiceAccount \"{account}\" in its annotation {ROLE_ANNOTATION}; role is then assumed as that role"
+                    "Set the annotation {ROLE_ANNOTATION} of ServiceAccount \"{account}\" to the role that trusts it. lockstep then uses that role to assume role"
                 )));
             }
             (Some(annotated), role) => {
@@ -231,9 +231,10 @@ impl AwsAuthenticator {
             .send()
             .await;
         let answer = answer.map_err(|error| {
-            let mut advice = "The role's trust policy must name who assumes it".to_owned();
+            let mut advice =
+                "The role's trust policy must name the identity that assumes the role".to_owned();
             if self.login.external_id.is_some() {
-                advice.push_str(", with this external id");
+                advice.push_str(", with this external ID");
             }
             if !self.login.tags.is_empty() {
                 advice.push_str(", and grant sts:TagSession");
@@ -258,7 +259,7 @@ impl AwsAuthenticator {
 
     fn granted(&self, credentials: Option<StsCredentials>) -> Result<Grant, ProviderError> {
         let malformed = || {
-            let message = "the answer to the login holds no credentials";
+            let message = "the response to the login contains no credentials";
             ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
         };
         let credentials = credentials.ok_or_else(malformed)?;

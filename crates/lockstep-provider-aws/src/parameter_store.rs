@@ -375,7 +375,7 @@ fn unrooted<'a>(key: &'a &str) -> &'a str {
 }
 
 /// Whether a parameter is the requested one, by name or ARN, and by version or label.
-fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
+fn is_named(asked: &str, parameter: &Parameter, is_only_request: bool) -> bool {
     let base = if is_arn(asked) {
         parameter.arn.as_deref()
     } else {
@@ -383,23 +383,23 @@ fn is_named(asked: &str, parameter: &Parameter, is_alone: bool) -> bool {
     };
     base.filter(|base| !base.is_empty())
         .and_then(|base| asked.strip_prefix(base))
-        .is_some_and(|wanted| is_selected(wanted, parameter, is_alone))
+        .is_some_and(|wanted| is_selected(wanted, parameter, is_only_request))
 }
 
-/// Whether a parameter has the requested version or label, as `:3` or `:stable`; empty for the
-/// current version. The service repeats it as the selector. Emulators may omit the selector. Then a
-/// number is compared with the version, and a label is accepted only if nothing else was requested,
-/// because only the selector contains the label.
-fn is_selected(wanted: &str, parameter: &Parameter, is_alone: bool) -> bool {
+/// Returns whether a parameter has the requested version or label. `wanted` is `:3`, `:stable`, or
+/// empty for the current version. AWS returns `wanted` as the selector; emulators may omit the
+/// selector. Without a selector, a number is compared with the version, and a label is accepted only
+/// if the parameter was the only one requested.
+fn is_selected(wanted: &str, parameter: &Parameter, is_only_request: bool) -> bool {
     let selector = parameter.selector.as_deref().unwrap_or_default();
-    let Some(name) = wanted.strip_prefix(':') else {
+    let Some(version_or_label) = wanted.strip_prefix(':') else {
         return wanted.is_empty() && selector.is_empty();
     };
     let has_selector = selector == wanted;
-    match name.parse::<i64>() {
+    match version_or_label.parse::<i64>() {
         // Labels do not start with a digit.
         Ok(number) => number == parameter.version && (has_selector || selector.is_empty()),
-        Err(_) => has_selector || (is_alone && selector.is_empty()),
+        Err(_) => has_selector || (is_only_request && selector.is_empty()),
     }
 }
 

@@ -53,7 +53,7 @@ impl ServiceAccountKey {
     pub(crate) fn read(value: &SecretValue, what: &str) -> Result<Self, ProviderError> {
         let not_one = || {
             unavailable(format!("{what} is not the JSON key of a service account"))
-                .with_hint("It is what gcloud iam service-accounts keys create writes: JSON with type, client_email, private_key and token_uri")
+                .with_hint("Use the output of gcloud iam service-accounts keys create: JSON with type, client_email, private_key and token_uri")
         };
         if value.len() > LONGEST_KEY {
             return Err(not_one());

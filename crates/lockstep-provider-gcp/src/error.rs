@@ -14,13 +14,13 @@ pub(crate) use crate::refusal::Why;
 
 const HINTS: ServiceHints = ServiceHints {
     name: "Check location and the endpoints, and that the name is known inside of the cluster",
-    certificate: "See that nothing stands between, and that the endpoints are Google's or have a public certificate",
+    certificate: "Check that nothing intercepts the connection, and that the endpoints are Google's own or have a public certificate",
 };
 
 /// The purpose of a failed call.
 pub(crate) struct Purpose {
     pub(crate) operation: Operation,
-    /// Continues the sentence "permission denied": `reading "database"`.
+    /// The request, with a verb in -ing: `reading "database"`.
     pub(crate) doing: String,
     /// The identity: `as service account shop@shop-prod.iam.gserviceaccount.com`.
     pub(crate) identity: String,
@@ -93,7 +93,7 @@ impl Failed {
     pub(crate) fn error(self, purpose: &Purpose) -> ProviderError {
         let (why, status, retry_after) = match self {
             Self::Login(error) => return error,
-            Self::Http(error) => return error.told_of_service(purpose.operation, &purpose.doing, &HINTS),
+            Self::Http(error) => return error.into_cloud_error(purpose.operation, &purpose.doing, &HINTS),
             Self::NotSent => {
                 return purpose.failed(ErrorKind::ConfigInvalid, "the request could not be made");
             }
@@ -110,7 +110,7 @@ impl Failed {
         }
     }
 
-    /// Returns the error of a login; `doing` as in "the token service refused …".
+    /// Returns the error of a login. `doing` is a verb in -ing: `exchanging the token of …`.
     pub(crate) fn login(self, doing: &str, advice: &str) -> ProviderError {
         let refused = match self.why() {
             Some(Why::Denied | Why::Missing) => Some(ErrorKind::PermissionDenied),
@@ -126,7 +126,7 @@ impl Failed {
         };
         match refused {
             Some(kind) => purpose
-                .failed(kind, format!("the token service refused {doing}"))
+                .failed(kind, format!("{doing}: the token service rejected the request"))
                 .with_hint(advice),
             None => self.error(&purpose),
         }
@@ -175,13 +175,13 @@ impl Purpose {
                     ErrorKind::PermissionDenied,
                     format!("permission denied {doing} {identity}"),
                 )
-                .with_hint(format!("It needs {role}")),
+                .with_hint(format!("The identity needs {role}")),
             Why::ServiceDisabled => self
                 .failed(
                     ErrorKind::PermissionDenied,
-                    format!("the API is not enabled in the project, {doing}"),
+                    format!("{doing}: the API is not enabled in the project"),
                 )
-                .with_hint("Enable it: gcloud services enable secretmanager.googleapis.com (or cloudkms, sts, iamcredentials), and wait some minutes"),
+                .with_hint("Enable the API: gcloud services enable secretmanager.googleapis.com (or cloudkms, sts, iamcredentials), and wait a few minutes"),
             // Google returns FAILED_PRECONDITION for all three, which is neither NOT_FOUND nor
             // PERMISSION_DENIED, and so do we. With NotFound, `deletionPolicy: Delete` would delete
             // a Secret, and `optional` would omit a key, because a version was disabled, which is
@@ -189,43 +189,43 @@ impl Purpose {
             // may still be wanted. PermissionDenied would send the user to IAM, which is already
             // correct. KeyUnavailable is also the error for a KMS key in these states.
             Why::Disabled => self
-                .failed(ErrorKind::KeyUnavailable, format!("the version is disabled, {doing}"))
-                .with_hint("Enable it, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
+                .failed(ErrorKind::KeyUnavailable, format!("{doing}: the version is disabled"))
+                .with_hint("Enable the version, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
             Why::Destroyed => self
-                .failed(ErrorKind::KeyUnavailable, format!("the version is destroyed, {doing}"))
+                .failed(ErrorKind::KeyUnavailable, format!("{doing}: the version is destroyed"))
                 .with_hint("Add a new version, or set secretVersionSelectionPolicy: LatestOrFetch to read the newest version that is enabled"),
             Why::Precondition => self
                 .failed(
                     ErrorKind::KeyUnavailable,
-                    format!("the version is in no state to be read, {doing}"),
+                    format!("{doing}: the version cannot be read in its current state"),
                 )
-                .with_hint("See whether it, or the KMS key that it is encrypted with, is disabled or destroyed"),
+                .with_hint("Check whether the version or its KMS key is disabled or destroyed"),
             Why::Credentials => self
                 .failed(
                     ErrorKind::Unauthenticated,
-                    format!("the service refused the login {doing} {identity} (status {status})"),
+                    format!("{doing} {identity}: the service rejected the credentials (status {status})"),
                 )
-                .with_hint("Check that the service account and its key are still there, and the clock of the operator's node"),
+                .with_hint("Check that the service account and its key still exist, and that the clock of the operator's node is correct"),
             Why::Throttled => self.failed(
                 ErrorKind::RateLimited,
                 format!("the service asks to slow down (status {status})"),
             ),
             Why::Broken => self.failed(
                 ErrorKind::Unavailable,
-                format!("the service cannot serve (status {status})"),
+                format!("the service is unavailable (status {status})"),
             ),
             Why::Invalid => self
                 .failed(
                     ErrorKind::ConfigInvalid,
-                    format!("the service does not take the request {doing} (status {status})"),
+                    format!("{doing}: the service rejected the request as invalid (status {status})"),
                 )
                 .with_hint("Check the key, its version, and the store's projectID and location"),
             Why::Garbage => self
                 .failed(
                     ErrorKind::Malformed,
-                    format!("the answer {doing} is not one of Google's (status {status})"),
+                    format!("{doing}: the response does not come from Google (status {status})"),
                 )
-                .with_hint("See that endpoint is the address of the service"),
+                .with_hint("Check that endpoint is the address of the service"),
         }
     }
 
@@ -235,7 +235,10 @@ impl Purpose {
 
     /// Returns the error for a malformed response.
     pub(crate) fn malformed(&self, what: &str) -> ProviderError {
-        self.failed(ErrorKind::Malformed, format!("the answer {} {what}", self.doing))
+        self.failed(
+            ErrorKind::Malformed,
+            format!("{}: the response {what}", self.doing),
+        )
     }
 }
 
@@ -321,7 +324,7 @@ mod tests {
         assert_eq!(
             refused(Why::Denied).to_string(),
             "permission denied reading \"database\" as service account shop@shop-prod.iam.gserviceaccount.com. \
-             It needs secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret"
+             The identity needs secretmanager.versions.access: grant it roles/secretmanager.secretAccessor on the secret"
         );
     }
 

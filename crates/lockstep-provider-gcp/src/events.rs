@@ -164,7 +164,7 @@ fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Opti
     );
     if !changes {
         // SECRET_ROTATE (a rotation is due) is for the rotating service. Other types may be added.
-        return (EventKind::Nothing, at);
+        return (EventKind::Irrelevant, at);
     }
     let Some(secret) = attribute("secretId") else {
         return (EventKind::Malformed, at);
@@ -183,7 +183,7 @@ fn event_kind(message: &Published, project_ref: &ProjectRef) -> (EventKind, Opti
     keys.sort();
     keys.dedup();
     if keys.is_empty() {
-        return (EventKind::Nothing, at);
+        return (EventKind::Irrelevant, at);
     }
     let version = attribute("versionId").and_then(|name| name.rsplit('/').next());
     let kind = match version.filter(|number| event == "SECRET_VERSION_ADD" && is_number(number)) {
@@ -301,11 +301,11 @@ mod tests {
         let other = of("projects/other/secrets/database", None);
         assert_eq!(keys(&other), ["projects/other/secrets/database"]);
         let west = "projects/shop-prod/locations/europe-west3/secrets/database";
-        assert_eq!(of(west, None), EventKind::Nothing);
+        assert_eq!(of(west, None), EventKind::Irrelevant);
         assert!(keys(&of(west, Some("europe-west3"))).contains(&"database"));
         assert_eq!(
             of("projects/shop-prod/secrets/a", Some("europe-west3")),
-            EventKind::Nothing
+            EventKind::Irrelevant
         );
     }
 
@@ -315,7 +315,7 @@ mod tests {
             let attributes = json!({ "eventType": event });
             assert_eq!(
                 event_kind(&message(&attributes, ""), &project_ref(None)).0,
-                EventKind::Nothing
+                EventKind::Irrelevant
             );
         }
         for attributes in [

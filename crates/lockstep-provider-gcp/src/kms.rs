@@ -63,7 +63,7 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Decrypt, DECRYPT);
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         // The response omits an empty plaintext, but not its checksum.
         if !crc::matches(&answer.plaintext, answer.plaintext_crc32c) {
             return Err(purpose.malformed("does not have the checksum of its plaintext"));
@@ -88,9 +88,9 @@ impl Kms {
             })
             .await;
         let purpose = self.purpose(Operation::Encrypt, ENCRYPT);
-        let answer = answer.map_err(|failed| self.refused(failed, &purpose))?;
+        let answer = answer.map_err(|failed| self.kms_error(failed, &purpose))?;
         if !answer.verified_plaintext_crc32c || !answer.verified_additional_authenticated_data_crc32c {
-            return Err(purpose.malformed("does not say that the request arrived as it left"));
+            return Err(purpose.malformed("does not confirm that the request arrived unchanged"));
         }
         if answer.ciphertext.is_empty() || !crc::matches(&answer.ciphertext, answer.ciphertext_crc32c) {
             return Err(purpose.malformed("does not have the checksum of its ciphertext"));
@@ -99,16 +99,20 @@ impl Kms {
     }
 
     fn purpose(&self, operation: Operation, role: &'static str) -> Purpose {
+        let activity = match operation {
+            Operation::Encrypt => "encrypting",
+            _ => "decrypting",
+        };
         Purpose {
             operation,
-            doing: format!("{}ing with key \"{}\"", operation.label(), self.key.name),
+            doing: format!("{activity} with key \"{}\"", self.key.name),
             identity: self.caller.identity(),
             missing: format!("key \"{}\" does not exist", self.key.name),
             role,
         }
     }
 
-    fn refused(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
+    fn kms_error(&self, failed: Failed, purpose: &Purpose) -> ProviderError {
         let unusable = |what: &str, hint: &str| {
             let message = format!("key \"{}\" {what}", self.key.name);
             purpose.failed(ErrorKind::KeyUnavailable, message).with_hint(hint)
@@ -116,16 +120,16 @@ impl Kms {
         match failed.why() {
             Some(Why::Invalid) if purpose.operation == Operation::Decrypt => self.undecryptable(),
             Some(Why::Disabled) => unusable(
-                "is disabled, or the version of it that encrypted the value is",
-                "Enable it; else seal the values again",
+                "or the key version that encrypted the value is disabled",
+                "Enable the key version, or seal the values again",
             ),
             Some(Why::Destroyed) => unusable(
-                "is destroyed, or the version of it that encrypted the value is",
-                "Restore it while its destruction is only scheduled; else seal the values again",
+                "or the key version that encrypted the value is destroyed",
+                "If destruction is only scheduled, restore the key version. Otherwise, seal the values again",
             ),
             Some(Why::Precondition) => unusable(
-                "is in no state to be used",
-                "See that it is a symmetric key (ENCRYPT_DECRYPT), and that its version is enabled",
+                "cannot be used in its current state",
+                "Check that the key is symmetric (ENCRYPT_DECRYPT), and that its version is enabled",
             ),
             // The key is gone, not the value: nothing may be deleted because of it.
             Some(Why::Missing) => unusable("does not exist", "Check spec.provider.gcp.kms.key"),
@@ -153,7 +157,7 @@ impl Encryptor for KmsEncryptor {
         "gcp"
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         LONGEST
     }
 

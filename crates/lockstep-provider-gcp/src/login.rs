@@ -106,9 +106,11 @@ impl GcpAuthenticator {
         let key = ServiceAccountKey::read(&value, &what)?;
         let assertion = key.assertion(self.http.now())?;
         let form = form(&[("grant_type", JWT_BEARER), ("assertion", &assertion)]);
-        let doing = format!("the service account key from Secret \"{}\"", secret.name);
-        let advice =
-            "See that the key and its service account are still there, and the clock of the operator's node";
+        let doing = format!(
+            "logging in with the service account key from Secret \"{}\"",
+            secret.name
+        );
+        let advice = "Check that the service account and its key still exist, and that the clock of the operator's node is correct";
         let token: OAuthToken = self.ask(key.token_uri, None, form, &doing, advice).await?;
         bearer(&token.access_token, token.lifetime())
     }
@@ -148,7 +150,7 @@ impl GcpAuthenticator {
             ("subject_token_type", JWT),
             ("subject_token", &token),
         ]);
-        let doing = format!("the token of ServiceAccount \"{account}\"");
+        let doing = format!("exchanging the token of ServiceAccount \"{account}\"");
         let advice = format!(
             "The pool's provider must trust the cluster's issuer and the audience \"{}\"",
             exchange.token_audience
@@ -171,7 +173,7 @@ impl GcpAuthenticator {
     ) -> Result<Token, ProviderError> {
         let path = format!("v1/projects/-/serviceAccounts/{email}:generateAccessToken");
         let body = json!({ "scope": [SCOPE], "lifetime": "3600s" }).to_string();
-        let doing = format!("to let ServiceAccount \"{account}\" act as {email}");
+        let doing = format!("impersonating {email} with the token of ServiceAccount \"{account}\"");
         let advice = format!(
             "Grant the ServiceAccount roles/iam.workloadIdentityUser on {email}, and enable iamcredentials.googleapis.com"
         );
@@ -186,7 +188,7 @@ impl GcpAuthenticator {
     async fn ambient(&self) -> Result<Token, ProviderError> {
         let none = || {
             unavailable("the operator has no Google identity of its own").with_hint(
-                "Give its ServiceAccount one (Workload Identity Federation for GKE), or set spec.provider.gcp.auth",
+                "Bind the operator's ServiceAccount to a Google identity (Workload Identity Federation for GKE), or set spec.provider.gcp.auth",
             )
         };
         let library = self
@@ -202,12 +204,12 @@ impl GcpAuthenticator {
         let answer = timeout(AMBIENT_TIMEOUT, library.access_token())
             .await
             .map_err(|_| {
-                let message = "what gives out the operator's own Google identity did not answer in time";
+                let message = "the source of the operator's own Google identity did not respond in time";
                 error(ErrorKind::Timeout, message)
             })?;
         let token = answer.map_err(|failure| {
             if failure.is_transient() {
-                let message = "what gives out the operator's own Google identity cannot be reached";
+                let message = "the source of the operator's own Google identity cannot be reached";
                 error(ErrorKind::Unavailable, message)
                     .with_hint("Outside of Google Cloud, set spec.provider.gcp.auth")
             } else {
@@ -260,7 +262,7 @@ fn bearer(token: &Zeroizing<String>, lifetime: Duration) -> Result<Token, Provid
     let text = is_word.then(|| Zeroizing::new(format!("Bearer {}", token.as_str())));
     let header = text.and_then(|text| HeaderValue::from_str(&text).ok());
     let mut header = header.ok_or_else(|| {
-        let message = "the answer to the login holds no token";
+        let message = "the response to the login contains no token";
         ProviderError::new(ErrorKind::Malformed, Operation::Login, message)
     })?;
     header.set_sensitive(true);

@@ -151,7 +151,7 @@ pub async fn what_was_encrypted_is_decrypted(subject: &impl KeySubject) {
 /// The key of an envelope is always within the limit.
 pub async fn the_longest_value_is_encrypted_and_no_longer_one(subject: &impl KeySubject) {
     let (provider, encryptor) = (subject.provider().await, subject.encryptor().await);
-    let limit = encryptor.limit();
+    let limit = encryptor.max_plaintext_len();
     assert!(limit >= 64, "{limit}");
     let longest = vec![b'C'; limit];
     let ciphertext = encrypt(&encryptor, &longest).await;

@@ -95,7 +95,7 @@ impl Answer {
     }
 
     /// Returns whether one of the server's messages contains this text.
-    pub(crate) fn complains_of(&self, text: &str) -> bool {
+    pub(crate) fn has_error_containing(&self, text: &str) -> bool {
         self.complaints().iter().any(|complaint| complaint.contains(text))
     }
 
@@ -108,7 +108,7 @@ impl Answer {
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let Names { keys } = serde_json::from_str(self.envelope()?.data?.get()).ok()?;
         keys.map(|First(keys)| keys)
-            .or_else(|| self.complains_of(IGNORED_PARAMETERS).then(Vec::new))
+            .or_else(|| self.has_error_containing(IGNORED_PARAMETERS).then(Vec::new))
     }
 
     /// Returns whether Vault itself reports that nothing exists: an empty list of errors, or its
@@ -373,8 +373,8 @@ mod tests {
         assert_eq!(answer.complaints().len(), MOST_MESSAGES + 2);
         let longest = answer.complaints().iter().map(|text| text.len()).max();
         assert_eq!(longest, Some(LONGEST_MESSAGE));
-        assert!(answer.complains_of("error") && answer.complains_of("warning"));
-        assert!(!answer.complains_of("last") && !answer.complains_of("end"));
+        assert!(answer.has_error_containing("error") && answer.has_error_containing("warning"));
+        assert!(!answer.has_error_containing("last") && !answer.has_error_containing("end"));
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Authenticated {
                 Some(_) => Ok(Known::Yes),
                 None => Err(purpose
                     .malformed(&answer, "is not Vault's JSON")
-                    .with_hint("See that server is the address of Vault")),
+                    .with_hint("Check that server is the address of Vault")),
             };
         }
         let failed = purpose.failed(&answer);
@@ -245,10 +245,10 @@ impl Authenticated {
         if let Method::Token(reference) = self.method()
             && fresh.credential.token == useless.credential.token
         {
-            let message = format!("the server does not take the token from {}", describe(reference));
+            let message = format!("the server rejected the token from {}", describe(reference));
             return Err(
                 ProviderError::new(ErrorKind::Unauthenticated, Operation::Login, message).with_hint(
-                    "It has ended, was revoked, or is of another server or namespace: put a valid one there",
+                    "The token expired, was revoked, or belongs to another server or namespace. Put a valid token into the Secret",
                 ),
             );
         }
@@ -270,7 +270,7 @@ fn is_denial(answer: &Answer) -> bool {
 /// for an unknown token it does not, or names the token. If a server uses another wording, the
 /// result is an unnecessary login, not a wrong response.
 fn denied_by_policy(answer: &Answer) -> bool {
-    answer.complains_of("error occurred")
-        && !answer.complains_of("invalid token")
-        && !answer.complains_of("bad token")
+    answer.has_error_containing("error occurred")
+        && !answer.has_error_containing("invalid token")
+        && !answer.has_error_containing("bad token")
 }

@@ -84,7 +84,7 @@ impl Client {
             };
             HttpClient::new(settings).map_err(|_| {
                 invalid("auth", "or its certificate authorities hold a certificate or key that TLS cannot use")
-                    .with_hint("See that the private key belongs to the client certificate, and that each certificate is X.509")
+                    .with_hint("Check that the private key belongs to the client certificate, and that each certificate is X.509")
             })
         };
         Ok(Self {
@@ -135,7 +135,7 @@ impl Client {
         })?;
         let sent = consistency::index(request.headers());
         let answer = self.http.send(request).await;
-        let answer = answer.map_err(|error| error.told(operation, &self.server()))?;
+        let answer = answer.map_err(|error| error.into_provider_error(operation, &self.server()))?;
         self.received(operation, sent.as_ref(), answer)
     }
 
@@ -156,7 +156,7 @@ impl Client {
         } = answer;
         let wait = retry_after(&headers, self.clock.now());
         let answer = Answer::new(status, wait, body);
-        if let Some(sent) = sent.filter(|_| status == 400 && answer.complains_of("X-Vault-Index")) {
+        if let Some(sent) = sent.filter(|_| status == 400 && answer.has_error_containing("X-Vault-Index")) {
             self.consistency.forget(sent);
             let message = "the server does not understand the index that it sent in X-Vault-Index";
             return Err(ProviderError::new(ErrorKind::Unavailable, operation, message));
@@ -204,7 +204,7 @@ impl Client {
         let sent = HeaderValue::from_str(&key).map_err(|_| unmade("the key is no header"))?;
         headers.insert(SEC_WEBSOCKET_KEY, sent);
         let answer = sockets.upgrade(request).await;
-        match answer.map_err(|error| error.told(Operation::Listen, &self.server()))? {
+        match answer.map_err(|error| error.into_provider_error(Operation::Listen, &self.server()))? {
             Upgrade::Switched(connection, headers) => {
                 let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
                 if accepted == Some(derive_accept_key(key.as_bytes()).as_bytes()) {

@@ -347,8 +347,8 @@ fn name(field: &str, text: &str) -> Result<String, ProviderError> {
 fn ca_bundle(text: &str) -> Result<Vec<u8>, ProviderError> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     if text.trim_ascii_start().starts_with("-----BEGIN") {
-        return Err(invalid("caBundle", "is PEM that is not base64-encoded")
-            .with_hint("Encode it once more, for example with: base64 -w0 ca.pem"));
+        return Err(invalid("caBundle", "must be base64-encoded PEM")
+            .with_hint("Encode the PEM file, for example with: base64 -w0 ca.pem"));
     }
     let packed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     STANDARD

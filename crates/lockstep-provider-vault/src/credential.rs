@@ -28,8 +28,8 @@ pub(crate) fn token_header(token: &[u8], what: &str) -> Result<HeaderValue, Prov
         )));
     }
     if !trimmed.iter().all(u8::is_ascii_graphic) {
-        return Err(unavailable(format!("{what} holds characters that no token has")).with_hint(
-            "A token is one line of printable ASCII without spaces; only white space at its ends is cut off",
+        return Err(unavailable(format!("{what} contains characters that are not allowed in a token")).with_hint(
+            "A token must be one line of printable ASCII without spaces. Leading and trailing whitespace is ignored",
         ));
     }
     let mut header = HeaderValue::from_bytes(trimmed)

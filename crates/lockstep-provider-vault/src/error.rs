@@ -32,7 +32,7 @@ impl Purpose {
     /// Returns the error of a response with an unexpected form. It does not contain the length,
     /// which would reveal that of a value.
     pub(crate) fn malformed(&self, answer: &Answer, what: &str) -> ProviderError {
-        let message = format!("the answer to {} {what} (status {})", self.doing, answer.status);
+        let message = format!("{}: the response {what} (status {})", self.doing, answer.status);
         self.error(ErrorKind::Malformed, message)
     }
 
@@ -46,39 +46,39 @@ impl Purpose {
         if answer.envelope().is_none() {
             return self
                 .malformed(answer, "is not Vault's JSON")
-                .with_hint("See that server is the address of Vault");
+                .with_hint("Check that server is the address of Vault");
         }
         let doing = &self.doing;
         match answer.status {
-            404 if answer.complains_of("namespace not found") => self
+            404 if answer.has_error_containing("namespace not found") => self
                 .error(
                     ErrorKind::ConfigInvalid,
-                    format!("the server has no such namespace, {doing}"),
+                    format!("{doing}: the namespace does not exist on the server"),
                 )
                 .with_hint("Check spec.provider.vault.namespace"),
-            404 if answer.complains_of("versioned K/V") => self
+            404 if answer.has_error_containing("versioned K/V") => self
                 .error(
                     ErrorKind::ConfigInvalid,
-                    format!("\"{}\" is a key/value engine of version 2, {doing}", self.mount),
+                    format!("{doing}: \"{}\" is a key/value engine of version 2", self.mount),
                 )
                 .with_hint("Set spec.provider.vault.version to v2"),
             404 if answer.complains() => self
                 .error(
                     ErrorKind::ConfigInvalid,
-                    format!("the server has no secrets engine at \"{}\", {doing}", self.mount),
+                    format!("{doing}: the server has no secrets engine at \"{}\"", self.mount),
                 )
                 .with_hint(
-                    "Check spec.provider.vault.path, or the beginning of the key where path is not set",
+                    "Check spec.provider.vault.path, or the beginning of the key if path is not set",
                 ),
             404 if answer.is_nothing() && self.reads() => {
                 self.error(ErrorKind::NotFound, self.missing.clone())
             }
             404 => self
                 .malformed(answer, "is a 404 that does not come from a secrets engine")
-                .with_hint("See that server is the address of Vault"),
+                .with_hint("Check that server is the address of Vault"),
             401 => self.error(
                 ErrorKind::Unauthenticated,
-                format!("the token was refused {doing} {}", self.identity),
+                format!("{doing} {}: the server rejected the token", self.identity),
             ),
             403 => {
                 let error = self.error(
@@ -94,12 +94,12 @@ impl Purpose {
                 .error(
                     ErrorKind::ConfigInvalid,
                     format!(
-                        "the server does not take the request (status {}), {doing}",
+                        "{doing}: the server rejected the request as invalid (status {})",
                         answer.status
                     ),
                 )
                 .with_hint(
-                    "Check spec.provider.vault.path and version: the engine there may be of another kind",
+                    "Check spec.provider.vault.path and version: the engine at that path may have another type",
                 ),
             _ => self.malformed(answer, "has a status that Vault does not use here"),
         }
@@ -142,25 +142,27 @@ pub(crate) fn cannot_serve(operation: Operation, answer: &Answer) -> Option<Prov
             "the server asks to slow down (status 429)".to_owned(),
         ),
         300..=399 => {
-            let message =
-                format!("the server points to another address (status {status}), which is not followed");
+            let message = format!(
+                "the server redirects to another address (status {status}), which lockstep does not follow"
+            );
             return Some(
-                ProviderError::new(ErrorKind::Unavailable, operation, message)
-                    .with_hint("Set server to the address that answers itself, such as the active node's"),
+                ProviderError::new(ErrorKind::Unavailable, operation, message).with_hint(
+                    "Set server to an address that does not redirect, such as that of the active node",
+                ),
             );
         }
-        503 if answer.complains_of("sealed") => (
+        503 if answer.has_error_containing("sealed") => (
             ErrorKind::Unavailable,
             "the server is sealed (status 503)".to_owned(),
         ),
         // 412: a standby that has not caught up; 472, 473: a standby that does not forward.
         412 | 472 | 473 => (
             ErrorKind::Unavailable,
-            format!("the server is a standby that cannot answer (status {status})"),
+            format!("the server is a standby that cannot handle the request (status {status})"),
         ),
         500..=599 => (
             ErrorKind::Unavailable,
-            format!("the server cannot serve (status {status})"),
+            format!("the server is unavailable (status {status})"),
         ),
         _ => return None,
     };

@@ -294,17 +294,17 @@ fn message(text: &str, mount: Option<&str>, version: KvVersion) -> Message {
     let of_version = match engine {
         "kv-v1" => KvVersion::V1,
         "kv-v2" => KvVersion::V2,
-        _ => return of_kind(EventKind::Nothing, at),
+        _ => return of_kind(EventKind::Irrelevant, at),
     };
     if of_version != version || verb.starts_with("config") || field("modified") == Some("false") {
-        return of_kind(EventKind::Nothing, at);
+        return of_kind(EventKind::Irrelevant, at);
     }
     let engine = data["plugin_info"]["mount_path"].as_str().or(mount);
     let Some((engine, below)) = below(path, engine.map(|engine| engine.trim_matches('/'))) else {
         return of_kind(EventKind::Malformed, at);
     };
     if mount.is_some_and(|mount| mount != engine) {
-        return of_kind(EventKind::Nothing, at);
+        return of_kind(EventKind::Irrelevant, at);
     }
     let name = match version {
         KvVersion::V1 => below,
@@ -524,7 +524,7 @@ mod tests {
         for text in nothing {
             assert_eq!(
                 message(&text, Some("secret"), KvVersion::V2).kind,
-                EventKind::Nothing,
+                EventKind::Irrelevant,
                 "{text}"
             );
         }

@@ -43,8 +43,8 @@ impl Vault {
         if !query.tags.is_empty() {
             found = stream::iter(found)
                 .map(|(key, path)| async {
-                    let tagged = self.tagged(&key, &path, &filter).await?;
-                    Ok::<_, ProviderError>(tagged.then_some((key, path)))
+                    let matches = self.has_matching_tags(&key, &path, &filter).await?;
+                    Ok::<_, ProviderError>(matches.then_some((key, path)))
                 })
                 .buffered(CONCURRENT_CALLS)
                 .try_filter_map(|found| async { Ok(found) })
@@ -128,7 +128,12 @@ impl Vault {
 
     /// Returns whether a key has the requested tags. A key whose current version was deleted has
     /// none.
-    async fn tagged(&self, key: &str, location: &KvPath, filter: &KeyFilter) -> Result<bool, ProviderError> {
+    async fn has_matching_tags(
+        &self,
+        key: &str,
+        location: &KvPath,
+        filter: &KeyFilter,
+    ) -> Result<bool, ProviderError> {
         let metadata = match self.metadata(Operation::Find, key, location, String::new()).await {
             Ok(metadata) => metadata,
             // Deleted since it was listed.

@@ -128,7 +128,7 @@ impl Vault {
         };
         let answer = self.server.send_with(Operation::Mint, &endpoint, &token).await?;
         if !answer.is_success() {
-            return Err(refused(&purpose, &answer, path));
+            return Err(issue_error(&purpose, &answer, path));
         }
         let Some(envelope) = answer.envelope() else {
             return Err(purpose.malformed(&answer, "is not Vault's JSON"));
@@ -326,7 +326,7 @@ impl Vault {
             let answer = self.server.send(Operation::Revoke, &endpoint).await?;
             match answer.status {
                 200 if answer.envelope().is_some() => {}
-                400 if answer.complains_of("invalid lease") => return Ok(()),
+                400 if answer.has_error_containing("invalid lease") => return Ok(()),
                 // Nobody can tell, so the server's first answer counts.
                 403 if answer.envelope().is_some() => return Ok(()),
                 200..300 => return Err(purpose.malformed(&answer, "is not Vault's JSON")),
@@ -353,17 +353,16 @@ impl Vault {
     }
 }
 
-/// Returns the error of an engine that issues no credential.
-fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
+/// Converts a failed response into the error of issuing a credential.
+fn issue_error(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
     // For a role that does not exist, OpenBao and Vault return 400 or 500, depending on the engine.
     // They do the same for a database that does not respond.
-    let unknown = [
-        "unknown role",
-        "role not found",
-        "not found",
-        "no handler for route",
-    ];
-    if matches!(answer.status, 400 | 404 | 500) && unknown.iter().any(|text| answer.complains_of(text)) {
+    let not_found_texts = ["unknown role", "not found", "no handler for route"];
+    if matches!(answer.status, 400 | 404 | 500)
+        && not_found_texts
+            .iter()
+            .any(|text| answer.has_error_containing(text))
+    {
         return ProviderError::new(
             ErrorKind::ConfigInvalid,
             Operation::Mint,
@@ -376,7 +375,7 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
             ErrorKind::ConfigInvalid,
             Operation::Mint,
             format!(
-                "the engine does not make a credential at \"{path}\" (status {})",
+                "the engine rejected the request for a credential at \"{path}\" (status {})",
                 answer.status
             ),
         )
@@ -385,7 +384,7 @@ fn refused(purpose: &Purpose, answer: &Answer, path: &str) -> ProviderError {
             ErrorKind::Unavailable,
             Operation::Mint,
             format!(
-                "the engine could not make a credential at \"{path}\" (status 500); the server's log says why"
+                "the engine failed to issue a credential at \"{path}\" (status 500). Check the server's log"
             ),
         ),
         _ => purpose.failed(answer),
@@ -416,14 +415,14 @@ fn is_gone(answer: &Answer) -> bool {
         "No token found",
     ];
     matches!(answer.status, 200 | 400 | 403 | 404 | 500)
-        && unknown.iter().any(|text| answer.complains_of(text))
+        && unknown.iter().any(|text| answer.has_error_containing(text))
 }
 
 /// Returns the error of a server that does not know an accessor, but may be a standby that lags.
 fn unproven() -> ProviderError {
     let message = "the server does not know the token of the credential, but may be a standby that lags";
     ProviderError::new(ErrorKind::Unavailable, Operation::Revoke, message)
-        .with_hint("Set server to the address of the active node, or log in with another method than a token")
+        .with_hint("Set server to the address of the active node, or use an auth method other than token")
 }
 
 fn ended(message: &str) -> ProviderError {
@@ -496,7 +495,7 @@ mod tests {
             (429, "canary", ErrorKind::RateLimited),
         ];
         for (status, body, want) in cases {
-            let error = refused(&purpose, &answer(status, body), "database/creds/shop");
+            let error = issue_error(&purpose, &answer(status, body), "database/creds/shop");
             assert_eq!(error.kind, want, "{status} {body}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
         }

@@ -38,11 +38,11 @@ impl Grant {
     pub(crate) fn of(answer: &Answer, operation: Operation) -> Result<Self, ProviderError> {
         let Some(auth) = answer.envelope().and_then(|envelope| envelope.auth) else {
             let message = format!(
-                "the answer to the login holds no token (status {})",
+                "the response to the login contains no token (status {})",
                 answer.status
             );
             return Err(ProviderError::new(ErrorKind::Malformed, operation, message)
-                .with_hint("See that server is the address of Vault"));
+                .with_hint("Check that server is the address of Vault"));
         };
         let Auth {
             client_token,
@@ -51,10 +51,10 @@ impl Grant {
             ..
         } = auth;
         if client_token.is_empty() {
-            let message = "the server wants a second factor after the login, which lockstep does not have";
+            let message = "the server requires MFA for this login, which lockstep does not support";
             return Err(ProviderError::new(ErrorKind::Unauthenticated, operation, message));
         }
-        let token = credential::token_header(client_token.as_bytes(), "the token that the server gave")
+        let token = credential::token_header(client_token.as_bytes(), "the token that the server issued")
             .map_err(|error| ProviderError {
                 kind: ErrorKind::Malformed,
                 operation,
@@ -231,24 +231,27 @@ impl Method {
         let error = |kind, message| ProviderError::new(kind, Operation::Login, message);
         let status = answer.status;
         if answer.envelope().is_none() {
-            let message = format!("the answer to the login is not Vault's JSON (status {status})");
-            return error(ErrorKind::Malformed, message).with_hint("See that server is the address of Vault");
+            let message = format!("the response to the login is not Vault's JSON (status {status})");
+            return error(ErrorKind::Malformed, message)
+                .with_hint("Check that server is the address of Vault");
         }
         match status {
-            404 if answer.complains_of("namespace not found") => error(
+            404 if answer.has_error_containing("namespace not found") => error(
                 ErrorKind::ConfigInvalid,
-                format!("the server has no such namespace, logging in {self}"),
+                format!("logging in {self}: the namespace does not exist on the server"),
             )
             .with_hint("Check spec.provider.vault.namespace"),
             404 | 405 => error(
                 ErrorKind::ConfigInvalid,
-                format!("the server has no such auth method, logging in {self}"),
+                format!("logging in {self}: the server has no auth method at this path"),
             )
             .with_hint("Check the mount path of the auth method"),
             _ => {
                 let mut advice = self.advice();
                 if status == 403 {
-                    advice.push_str("; the server answers the same where no auth method has that mount path");
+                    advice.push_str(
+                        ". The server also returns this status if no auth method has that mount path",
+                    );
                 }
                 let message = format!("the server refused the login {self} (status {status})");
                 error(ErrorKind::Unauthenticated, message).with_hint(advice)
@@ -262,7 +265,7 @@ impl Method {
             Self::Token(reference) => format!("Put a valid token into {}", describe(reference)),
             Self::AppRole { secret, .. } => {
                 format!(
-                    "Check the role id, and that the secret id in {} is still valid",
+                    "Check the role ID, and that the secret ID in {} is still valid",
                     describe(secret)
                 )
             }

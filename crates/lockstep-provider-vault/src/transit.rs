@@ -240,7 +240,7 @@ impl Key {
 
     /// Returns the error of an engine that does not decrypt or encrypt.
     fn refused(&self, purpose: &Purpose, answer: &Answer) -> ProviderError {
-        let says = |texts: &[&str]| texts.iter().any(|text| answer.complains_of(text));
+        let says = |texts: &[&str]| texts.iter().any(|text| answer.has_error_containing(text));
         if matches!(answer.status, 400 | 500) {
             // Vault and OpenBao use the same texts
             if says(&["encryption key not found", "soft deleted", "soft-deleted"]) {
@@ -306,7 +306,7 @@ fn elsewhere(text: &str, binding: &[u8]) -> Vec<u8> {
 /// Returns whether the engine rejects a ciphertext because of its binding.
 fn is_other_binding(answer: &Answer) -> bool {
     let texts = ["message authentication failed", "unable to decrypt"];
-    answer.status == 400 && texts.iter().any(|text| answer.complains_of(text))
+    answer.status == 400 && texts.iter().any(|text| answer.has_error_containing(text))
 }
 
 /// Returns the value in the response to a decryption.
@@ -347,7 +347,7 @@ impl Encryptor for TransitEncryptor {
         "vault"
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         LONGEST
     }
 

@@ -13,14 +13,14 @@ pub trait EventSource: Send + Sync + fmt::Debug {
     /// service and is less than a minute.
     ///
     /// # Errors
-    /// The service's error, in our own words. The consumer retries after a pause.
+    /// Returns the service's error without its text. The consumer retries after a pause.
     async fn receive(&self) -> Result<Vec<Message>, ProviderError>;
 
     /// Acknowledges messages, so that they are not delivered again. An expired receipt is not an
     /// error.
     ///
     /// # Errors
-    /// The service's error, in our own words. The messages are then delivered again.
+    /// Returns the service's error without its text. The messages are then delivered again.
     async fn acknowledge(&self, receipts: &[String]) -> Result<(), ProviderError> {
         let _ = receipts;
         Ok(())
@@ -106,7 +106,7 @@ pub enum EventKind {
     /// Any value may have changed, because messages may have been lost.
     Anything,
     /// Nothing changed that a reader of this store can see.
-    Nothing,
+    Irrelevant,
     /// The message is not a known event.
     Malformed,
 }
@@ -117,7 +117,7 @@ impl EventKind {
         match self {
             Self::Changed(keys) => keys,
             Self::VersionChanged(hint) => &hint.keys,
-            Self::Anything | Self::Nothing | Self::Malformed => &[],
+            Self::Anything | Self::Irrelevant | Self::Malformed => &[],
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         let long = "x".repeat(LONGEST_RECEIPT + 1);
         let id = Message {
             id: long.clone(),
-            ..message(EventKind::Nothing)
+            ..message(EventKind::Irrelevant)
         };
         let id = id.bounded();
         assert_eq!((id.kind, id.id.as_str()), (EventKind::Malformed, ""));

@@ -174,7 +174,7 @@ impl NameMatcher {
             let message =
                 format!("find.name.regexp \"{pattern}\" is not a regular expression that can be used");
             ProviderError::new(ErrorKind::ConfigInvalid, Operation::Find, message).with_hint(
-                "It has RE2 syntax (no look-around, no back-references) and compiles to at most 1 MiB.",
+                "Use RE2 syntax (no look-around, no back-references). The compiled expression must be at most 1 MiB.",
             )
         })?;
         Ok(Self {

@@ -246,12 +246,12 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
 
     /// Returns the maximum length of a value for [`Encryptor::encrypt`], in bytes. A longer one
     /// needs an envelope.
-    fn limit(&self) -> usize;
+    fn max_plaintext_len(&self) -> usize;
 
     /// Encrypts a value and binds it to its location.
     ///
     /// # Errors
-    /// The service's error, in our own words.
+    /// Returns the service's error without its text.
     async fn encrypt(&self, value: &SecretValue, binding: &Binding) -> Result<Vec<u8>, ProviderError>;
 }
 
@@ -260,20 +260,19 @@ pub trait Encryptor: Send + Sync + fmt::Debug {
 pub struct Context {
     /// When the caller gives up. Providers can ignore it: the timeout layer enforces it.
     pub deadline: Option<Instant>,
-    /// When the request began to wait to be sent, if it already waited before it reached the
-    /// layers.
+    /// When the request was queued. `None` if it was not queued before it reached the layers.
     pub queued_since: Option<Instant>,
-    /// Whether other requests to the same store are waiting in a queue, so that it is worth waiting
-    /// for a full batch.
+    /// Reports whether other requests to the same store are waiting in a queue, so that it is worth
+    /// waiting for a full batch.
     pub backlog: Backlog,
-    /// When a change is known to have happened, if that is the reason for this request. A response
-    /// to another caller's earlier request is not sufficient then. `None` accepts any response.
+    /// When the change happened that caused this request. A response to a request that another
+    /// caller sent earlier is then not used. `None` accepts any response.
     pub not_before: Option<Instant>,
-    /// The time that searches have left for regular expressions.
+    /// The remaining time for matching regular expressions in searches.
     pub match_time: MatchTime,
 }
 
-/// Reports whether other requests wait in a queue. By default there are none.
+/// Reports whether other requests are waiting in a queue. By default, none are.
 #[derive(Clone, Default)]
 pub struct Backlog(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
 

@@ -252,11 +252,11 @@ pub(crate) enum RenderFormat {
 /// committed. Comments, order and everything else stay unchanged. `plaintextFile` names a file in
 /// the manifest's folder, such as a certificate, whose content is sealed.
 ///
-/// Encrypts with your own credentials, because the operator is not allowed to encrypt: AWS from the
-/// environment or your profile, Google Cloud from the application default credentials, Vault from
-/// VAULT_TOKEN or ~/.vault-token. Sends them only to the cloud provider's own hosts, the Vault
-/// address (VAULT_ADDR), and endpoints named with --trust-endpoint. Other endpoints in a manifest
-/// are rejected.
+/// Encrypts with your own credentials, because the operator is not allowed to encrypt. For AWS,
+/// they come from the environment or your profile; for Google Cloud, from the application default
+/// credentials; for Vault, from VAULT_TOKEN or ~/.vault-token. lockstep sends the credentials only
+/// to the cloud provider's own hosts, the Vault address (VAULT_ADDR), and endpoints named with
+/// --trust-endpoint. Other endpoints in a manifest are rejected.
 ///
 /// The store in the manifest chooses the key. Anyone who can decrypt with that key can read the
 /// value, so check that the printed key is the one you expect. --dry-run prints it before anything

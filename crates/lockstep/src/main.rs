@@ -32,8 +32,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    // install it before any TLS connection: with two TLS providers in the process, kube's client
-    // panics
+    // install the TLS provider before any TLS connection: kube's client panics if the process has two
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     panics::install_hook();
     if installed.is_err() {

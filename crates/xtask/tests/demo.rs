@@ -72,7 +72,7 @@ fn openbao_value_and_its_change_reach_the_secret() {
             "✓ installed",
             "✓ lockstep",
             "system:serviceaccount:lockstep-system:lockstep",
-            "get, list, watch and patch are forbidden",
+            "not get, list, watch or patch them",
             "kubectl apply -k examples/getting-started/quickstart",
             "✓ Secret/database   appeared ",
             "403",

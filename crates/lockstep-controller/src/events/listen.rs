@@ -160,7 +160,7 @@ fn accept(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &M
     };
     if let (Some(at), true) = (
         message.at,
-        !matches!(message.kind, EventKind::Malformed | EventKind::Nothing),
+        !matches!(message.kind, EventKind::Malformed | EventKind::Irrelevant),
     ) {
         let lag = shared.clock.now().duration_since(at).as_secs_f64();
         metrics.lag.observe(lag.max(0.0));
@@ -175,7 +175,7 @@ fn accept(shared: &Shared, store: &StoreKey, metrics: &EventMetrics, message: &M
     };
     let outcome = match &message.kind {
         EventKind::Malformed => "malformed",
-        EventKind::Nothing => "ignored",
+        EventKind::Irrelevant => "ignored",
         _ if concerned && woken.is_empty() => "repeated",
         EventKind::Anything => "anything",
         _ if concerned => "woken",
@@ -312,7 +312,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_sources_without_relevant_messages_are_throttled() {
         for (concerned, at_least, at_most) in [(false, 20, 21), (true, 900, 1_001)] {
-            let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
+            let (source, mut pace) = (Flood::of(EventKind::Irrelevant), Pace::default());
             let asking = async {
                 loop {
                     pace.receive(&source, || 0).await.unwrap();
@@ -331,7 +331,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn receiving_pauses_while_too_many_messages_are_unacknowledged() {
-        let (source, mut pace) = (Flood::of(EventKind::Nothing), Pace::default());
+        let (source, mut pace) = (Flood::of(EventKind::Irrelevant), Pace::default());
         let waiting = AtomicUsize::new(MOST_DONE);
         let done = || waiting.load(Ordering::Relaxed);
         let an_hour = Duration::from_secs(3600);

@@ -57,7 +57,7 @@ impl Executor {
                 match outcome {
                     "restarted" => tracing::info!(%target, "restarted"),
                     "unguarded" => tracing::error!(
-                        "the admission policy lockstep-workloads does not refuse what it must refuse; not restarting workloads"
+                        "the admission policy lockstep-workloads does not reject the test request; not restarting workloads"
                     ),
                     _ => {}
                 }

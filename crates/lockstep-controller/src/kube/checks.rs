@@ -230,7 +230,7 @@ impl Verifier {
             Err(Refused::Unguarded) => {
                 tracing::error!(
                     namespace = scope.namespace,
-                    "the admission policy lockstep-jobs does not refuse what it must refuse; not creating a Job"
+                    "the admission policy lockstep-jobs does not reject the test request; not creating a Job"
                 );
                 Check::Forbidden(
                     "the admission policy lockstep-jobs is not enforced, so lockstep creates no Jobs. Ask a cluster administrator to run: kubectl apply --server-side -k deploy/kustomize/base".to_owned(),

@@ -49,7 +49,7 @@ impl std::fmt::Debug for SecretWriter {
 type SecretManifest<'a> = Manifest<'a, Base64Data<'a>>;
 type Built = Result<HttpRequest<Vec<u8>>, kube::core::request::Error>;
 
-fn requests(namespace: &str) -> UrlBuilder {
+fn request_builder(namespace: &str) -> UrlBuilder {
     UrlBuilder::new(Secret::url_path(&(), Some(namespace)))
 }
 
@@ -60,7 +60,7 @@ fn post_params(dry_run: bool) -> PostParams {
     }
 }
 
-fn unbuildable(_: impl std::error::Error) -> ApiError {
+fn build_error(_: impl std::error::Error) -> ApiError {
     ApiError::Other {
         what: "the request could not be built".to_owned(),
         transient: false,
@@ -158,9 +158,9 @@ impl SecretWriter {
         manifest: &SecretManifest<'_>,
         dry_run: bool,
     ) -> Result<SecretIdentity, ApiError> {
-        let body = serde_json::to_vec(manifest).map_err(unbuildable)?;
-        let request = requests(owner.namespace).create(&post_params(dry_run), body);
-        self.identity(request).await
+        let body = serde_json::to_vec(manifest).map_err(build_error)?;
+        let request = request_builder(owner.namespace).create(&post_params(dry_run), body);
+        self.send_and_parse_identity(request).await
     }
 
     async fn replace(
@@ -169,9 +169,9 @@ impl SecretWriter {
         manifest: &SecretManifest<'_>,
         dry_run: bool,
     ) -> Result<SecretIdentity, ApiError> {
-        let body = serde_json::to_vec(manifest).map_err(unbuildable)?;
-        let request = requests(owner.namespace).replace(owner.target, &post_params(dry_run), body);
-        self.identity(request).await
+        let body = serde_json::to_vec(manifest).map_err(build_error)?;
+        let request = request_builder(owner.namespace).replace(owner.target, &post_params(dry_run), body);
+        self.send_and_parse_identity(request).await
     }
 
     /// Deletes a Secret in the background. The policy denies every other form, because its response
@@ -190,16 +190,16 @@ impl SecretWriter {
             }),
             ..DeleteParams::default()
         };
-        let request = requests(owner.namespace).delete(owner.target, &params);
+        let request = request_builder(owner.namespace).delete(owner.target, &params);
         self.request(request).await.map(drop)
     }
 
-    async fn identity(&self, request: Built) -> Result<SecretIdentity, ApiError> {
+    async fn send_and_parse_identity(&self, request: Built) -> Result<SecretIdentity, ApiError> {
         identity_of(&self.request(request).await?)
     }
 
     async fn request(&self, request: Built) -> Result<Value, ApiError> {
-        let mut request = request.map_err(unbuildable)?;
+        let mut request = request.map_err(build_error)?;
         request
             .headers_mut()
             .insert(header::ACCEPT, header::HeaderValue::from_static(METADATA_ONLY));

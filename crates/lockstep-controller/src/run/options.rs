@@ -47,7 +47,7 @@ pub enum RunError {
     Key(#[from] key::KeyError),
     /// The admission policy is not enforced.
     #[error(
-        "the admission policy lockstep-secrets does not refuse what it must refuse ({0}). Install it (deploy/kustomize holds it), or start with --unsafe-without-admission-policy, which lets whoever takes over this process write every Secret"
+        "the admission policy lockstep-secrets does not reject the test request ({0}). Install the policy from deploy/kustomize, or start with --unsafe-without-admission-policy, which lets anyone who takes over this process write every Secret"
     )]
     Admission(String),
     /// A metric is registered twice.

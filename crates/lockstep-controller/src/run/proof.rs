@@ -158,7 +158,7 @@ pub(super) fn prove_periodically(
                 .admission("token_requests", tokens == Verdict::Enforced);
             if tokens == Verdict::Open {
                 tracing::warn!(
-                    "the admission policy lockstep-token-requests does not refuse what it must refuse"
+                    "the admission policy lockstep-token-requests does not reject the test request"
                 );
             }
             let interval = options.admission_check_interval.max(LEAST_INTERVAL);

@@ -117,7 +117,7 @@ fn pending(rotation: Option<&RotationStatus>) -> Option<Derived> {
         (Some(WaitsFor::Interval), next) => (
             Reason::TooSoon,
             format!(
-                "the last rollout started less than minimumInterval ago, and the next can start at {}",
+                "the last rollout started less than minimumInterval ago; the next can start at {}",
                 time::format(next)
             ),
         ),

@@ -111,7 +111,7 @@ impl<'a> Draft<'a> {
         };
         target.generation = Some(self.subject.generation);
         let status = &mut self.status;
-        status.versions = rotation::versions::note(&self.old, &target);
+        status.versions = rotation::versions::record(&self.old, &target);
         status.lease = lease::written(self.old.lease.as_ref(), &sources, self.now);
         status.target = Some(target);
         status.source_count = i64::try_from(sources.len()).ok();
@@ -259,7 +259,7 @@ impl<'a> Draft<'a> {
     /// Adds the conditions that follow from the rest of the status, and the history.
     fn finish(mut self) -> SyncedSecretStatus {
         add_derived(&mut self.status, &self.old.conditions, self.subject, self.now);
-        self.status.history = history::note(&self.old, &self.status, self.now);
+        self.status.history = history::update(&self.old, &self.status, self.now);
         self.status
     }
 }

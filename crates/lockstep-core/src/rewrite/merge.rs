@@ -54,7 +54,7 @@ pub(super) fn merge(
                     if other.rank == rank && merge.conflict_policy == RewriteMergeConflictPolicy::Error =>
                 {
                     return Err(format!(
-                        "the values of two of {} keys have the same field. Set merge.priority to choose one, or set \
+                        "two of the {} values contain the same field. Set merge.priority to choose one, or set \
                          merge.conflictPolicy: Ignore to use the later one",
                         entries.len()
                     ));

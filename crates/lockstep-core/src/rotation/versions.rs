@@ -95,7 +95,7 @@ pub fn intend(old: Option<&SyncedSecretStatus>, name: &str, revision: &str) -> O
 }
 
 /// Returns the earlier Secrets after `target` is written.
-pub fn note(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus> {
+pub fn record(old: &SyncedSecretStatus, target: &TargetStatus) -> Vec<TargetStatus> {
     let replaced = old.target.iter().filter(|before| {
         before.name != target.name && (before.versioned || target.versioned) && !before.merged
     });

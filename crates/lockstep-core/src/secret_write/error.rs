@@ -140,7 +140,7 @@ impl WriteError {
             Self::Changed => Failure::new(
                 Reason::TargetNotDeletable,
                 format!(
-                    "Secret \"{target}\" is immutable and was changed by someone else, so lockstep cannot tell whether another SyncedSecret owns it and does not delete it. Delete it yourself"
+                    "Secret \"{target}\" is immutable and was changed by someone else, so lockstep cannot tell whether another SyncedSecret owns the Secret, and does not delete it. Delete the Secret yourself"
                 ),
             )
             .requeued(Requeue::Backoff),
@@ -158,7 +158,7 @@ impl WriteError {
             Self::MergeOwned(owned_by) => Failure::new(
                 Reason::TargetForeign,
                 format!(
-                    "Secret \"{target}\" is owned by SyncedSecret \"{}\", which replaces it as a whole, and Kubernetes deletes it with its owner. creationPolicy: Merge needs a Secret without such an owner. To hand the Secret over, run: {}",
+                    "Secret \"{target}\" is owned by SyncedSecret \"{}\", which overwrites all its data. Kubernetes deletes the Secret when that owner is deleted. creationPolicy: Merge requires a Secret that no SyncedSecret owns. To remove the owner, run: {}",
                     text::escape(owned_by),
                     disown(owner)
                 ),

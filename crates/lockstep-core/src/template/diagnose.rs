@@ -19,13 +19,13 @@ const MAX_KEYS: usize = 20;
 const NAME: &str = "a name has only letters, digits and \"_\". Read other keys with: index . \"the-key\".";
 
 /// Explains why the engine could not parse a template.
-pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
+pub(super) fn explain_parse_error(source: &Source<'_>, error: &ParseError) -> TemplateError {
     let ParseError::WithContext(context, message) = error else {
         return TemplateError::whole("the template cannot be parsed. Check its blocks and quotes.");
     };
-    let place = offset(&source.rewritten.text, context.line, context.col);
-    let place = source.rewritten.original(place);
-    let sentence = [
+    let rewritten_offset = offset(&source.rewritten.text, context.line, context.col);
+    let original_offset = source.rewritten.original(rewritten_offset);
+    let explanation = [
         ("undefined variable", "the variable is not declared here."),
         ("bad character", NAME),
         ("bad number", "this is not a number."),
@@ -52,13 +52,16 @@ pub(super) fn parse(source: &Source<'_>, error: &ParseError) -> TemplateError {
         ),
         (
             "unexpected . after term",
-            "only keys, variables and parentheses have fields.",
+            "a field can only follow a key, a variable or a closing parenthesis.",
         ),
     ]
     .iter()
-    .find(|(beginning, _)| message.starts_with(beginning))
-    .map_or_else(|| unknown(source, place), |(_, sentence)| sentence);
-    at(source.text, place, sentence)
+    .find(|(prefix, _)| message.starts_with(prefix))
+    .map_or_else(
+        || unknown(source, original_offset),
+        |(_, explanation)| explanation,
+    );
+    at(source.text, original_offset, explanation)
 }
 
 /// Explains a parse error for which the engine has no useful message.

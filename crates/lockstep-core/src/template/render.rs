@@ -86,7 +86,7 @@ fn parse(source: &Source<'_>) -> Result<Template, TemplateError> {
     }
     template
         .parse(source.rewritten.text.as_str())
-        .map_err(|error| diagnose::parse(source, &error))?;
+        .map_err(|error| diagnose::explain_parse_error(source, &error))?;
     Ok(template)
 }
 

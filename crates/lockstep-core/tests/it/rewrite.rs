@@ -164,7 +164,7 @@ fn priority_and_policies_decide_conflicts() {
     };
     let conflict = with(&[], Error, Strict).expect_err("a conflict");
     assert!(
-        conflict.starts_with("rewrite[0]: the values of two of 3 keys have the same field"),
+        conflict.starts_with("rewrite[0]: two of the 3 values contain the same field"),
         "{conflict}"
     );
     assert_eq!(with(&[], Ignore, Strict), Ok(pairs(&[("x", "c")])));
@@ -259,7 +259,7 @@ fn errors_contain_only_keys_from_the_spec() {
         (
             vec![merge(RewriteMerge::default())],
             objects,
-            "two of 2 keys have the same field",
+            "two of the 2 values contain the same field",
         ),
         (
             vec![merge(RewriteMerge {

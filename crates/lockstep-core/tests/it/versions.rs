@@ -258,16 +258,16 @@ fn history_lists_earlier_versions_once_newest_first() {
         noted.into_iter().map(|version| version.revision).collect()
     };
     assert_eq!(
-        names(versions::note(&before, &version("00000004"))),
+        names(versions::record(&before, &version("00000004"))),
         ["00000003", "00000002", "00000001"]
     );
     assert_eq!(
-        names(versions::note(&before, &version("00000002"))),
+        names(versions::record(&before, &version("00000002"))),
         ["00000003", "00000001"],
         "gone back"
     );
     assert_eq!(
-        names(versions::note(&before, &version("00000003"))),
+        names(versions::record(&before, &version("00000003"))),
         ["00000002", "00000001"],
         "written again"
     );
@@ -280,7 +280,7 @@ fn history_lists_earlier_versions_once_newest_first() {
         ..SyncedSecretStatus::default()
     };
     assert_eq!(
-        versions::note(&first, &version("00000001")),
+        versions::record(&first, &version("00000001")),
         [plain],
         "targets still refer to it"
     );

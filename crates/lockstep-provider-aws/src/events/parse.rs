@@ -75,36 +75,35 @@ pub(super) fn parse(body: &str, service: AwsService, prefix: &str) -> Event {
     Event { kind, at }
 }
 
+/// Classifies an EventBridge event. Events of the other service are irrelevant.
 fn event_kind(
     event: &Value,
     source: &str,
-    kind: &str,
+    detail_type: &str,
     service: AwsService,
     prefix: &str,
     at: Option<Timestamp>,
 ) -> EventKind {
-    let of_service = match source {
+    let event_service = match source {
         "aws.secretsmanager" => AwsService::SecretsManager,
         "aws.ssm" => AwsService::ParameterStore,
         _ => return EventKind::Malformed,
     };
-    if of_service != service {
+    if event_service != service {
         // One queue can serve a store of the other service.
-        return EventKind::Nothing;
+        return EventKind::Irrelevant;
     }
-    let (Some(detail), is_call) = (
-        event.get("detail").filter(|detail| detail.is_object()),
-        matches!(
-            kind,
-            "AWS API Call via CloudTrail" | "AWS Service Event via CloudTrail"
-        ),
-    ) else {
+    let Some(detail) = event.get("detail").filter(|detail| detail.is_object()) else {
         return EventKind::Malformed;
     };
+    let is_call = matches!(
+        detail_type,
+        "AWS API Call via CloudTrail" | "AWS Service Event via CloudTrail"
+    );
     match (service, is_call) {
         (AwsService::SecretsManager, true) => secret_call(detail, prefix, at),
         (AwsService::ParameterStore, true) => parameter_call(detail, prefix),
-        (AwsService::SecretsManager, false) if kind == "Secret Label Updated" => {
+        (AwsService::SecretsManager, false) if detail_type == "Secret Label Updated" => {
             let names = Names::of_secret(
                 [
                     text(detail, &["name"]),
@@ -116,7 +115,7 @@ fn event_kind(
             let version = text(detail, &["versionId"]).filter(|_| is_current);
             names.changed(version, at)
         }
-        (AwsService::ParameterStore, false) if kind == "Parameter Store Change" => {
+        (AwsService::ParameterStore, false) if detail_type == "Parameter Store Change" => {
             let names = [
                 text(detail, &["name"]),
                 text(event, &["resources", "0"]).filter(|arn| is_arn(arn)),
@@ -124,7 +123,7 @@ fn event_kind(
             Names::of_parameters(names.into_iter().flatten(), prefix).changed(None, at)
         }
         // Other events of the same service, for example that a parameter's policy acted.
-        _ => EventKind::Nothing,
+        _ => EventKind::Irrelevant,
     }
 }
 
@@ -133,7 +132,7 @@ fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> EventKind
         return EventKind::Malformed;
     };
     if !SECRET_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
-        return EventKind::Nothing;
+        return EventKind::Irrelevant;
     }
     let stages = detail.pointer("/requestParameters/versionStages");
     let has = |wanted: &str| {
@@ -143,7 +142,7 @@ fn secret_call(detail: &Value, prefix: &str, at: Option<Timestamp>) -> EventKind
     };
     if call == "PutSecretValue" && has(PENDING) && !has(CURRENT) {
         // A rotation starts. Its end is another event.
-        return EventKind::Nothing;
+        return EventKind::Irrelevant;
     }
     let names = Names::of_secret(
         [
@@ -177,7 +176,7 @@ fn parameter_call(detail: &Value, prefix: &str) -> EventKind {
         return EventKind::Malformed;
     };
     if !PARAMETER_CALLS.contains(&call) || detail.get("errorCode").is_some_and(|code| !code.is_null()) {
-        return EventKind::Nothing;
+        return EventKind::Irrelevant;
     }
     let several = detail
         .pointer("/requestParameters/names")
@@ -268,7 +267,7 @@ impl Names {
 
     fn changed(self, version: Option<&str>, at: Option<Timestamp>) -> EventKind {
         match version {
-            _ if self.0.is_empty() => EventKind::Nothing,
+            _ if self.0.is_empty() => EventKind::Irrelevant,
             Some(id) if is_version_id(id) => EventKind::VersionChanged(VersionHint {
                 keys: self.0,
                 version: format!("uuid/{id}@{CURRENT}"),

@@ -143,7 +143,7 @@ fn pending_versions_failed_calls_and_reads_are_no_change() {
             &json!({ "name": "other/database", "labelUpdated": "AWSCURRENT", "versionId": ID }),
         ),
     ] {
-        assert_eq!(secret(&untold), EventKind::Nothing, "{untold}");
+        assert_eq!(secret(&untold), EventKind::Irrelevant, "{untold}");
     }
 }
 
@@ -194,7 +194,7 @@ fn parameters_are_named_by_name_and_arn() {
     );
     assert_eq!(keys(&parameter(&put, "/shop/")), ["database"]);
     put["detail"]["eventName"] = "GetParameters".into();
-    assert_eq!(parameter(&put, "/shop/"), EventKind::Nothing);
+    assert_eq!(parameter(&put, "/shop/"), EventKind::Irrelevant);
     let gone =
         json!({ "eventName": "DeleteParameters", "requestParameters": { "names": ["/shop/a", "/shop/b"] } });
     let gone = event("aws.ssm", "AWS API Call via CloudTrail", &gone);

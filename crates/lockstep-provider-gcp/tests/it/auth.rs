@@ -7,8 +7,11 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::future::join_all;
 use lockstep_api::StoreKind;
 use lockstep_provider::ErrorKind;
-use lockstep_testkit::gcp::{
-    GKE_POOL, Gcp, NODE, SERVICE_ACCOUNT, Trouble, WORKLOAD_IDENTITY_PROVIDER, gke_principal, principal,
+use lockstep_testkit::{
+    gcp::{
+        GKE_POOL, Gcp, NODE, SERVICE_ACCOUNT, Trouble, WORKLOAD_IDENTITY_PROVIDER, gke_principal, principal,
+    },
+    proxy::{Fate, Proxy},
 };
 use serde_json::{Value, json};
 
@@ -151,6 +154,24 @@ async fn denied_impersonation_names_the_missing_role() {
     for part in [EMAIL, "\"reader\"", "roles/iam.workloadIdentityUser"] {
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+#[tokio::test]
+async fn oversized_login_response_is_named_by_its_request() {
+    let gcp = stocked().await;
+    let proxy = Proxy::start(&gcp.address()).await;
+    let limit = 2 << 20;
+    proxy.all(Fate::answer(200, &[], &"x".repeat(limit + 1)));
+    let spec = and(federated(&gcp), "stsEndpoint", proxy.address());
+    let store = Store::new(spec, &reader(&gcp, &pool_audience())).await;
+    let error = store.refuse("database").await;
+    assert_eq!(error.kind, ErrorKind::Malformed);
+    assert_eq!(
+        error.message,
+        format!(
+            "exchanging the token of ServiceAccount \"reader\": the response is longer than {limit} bytes (status 200)"
+        )
+    );
 }
 
 #[tokio::test]

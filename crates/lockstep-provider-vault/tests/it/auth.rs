@@ -25,8 +25,8 @@ async fn token_from_a_secret_works_and_a_wrong_one_names_it() {
         wrong: "s.CANARYwrong",
     }
     .works_and_is_refused(
-        "the server does not take the token from Secret \"vault\", key \"token\"",
-        "It has ended, was revoked, or is of another server or namespace: put a valid one there",
+        "the server rejected the token from Secret \"vault\", key \"token\"",
+        "The token expired, was revoked, or belongs to another server or namespace. Put a valid token into the Secret",
     )
     .await;
 }
@@ -46,7 +46,7 @@ async fn app_role_works_and_a_wrong_secret_id_is_rejected() {
     }
     .works_and_is_refused(
         &format!("the server refused the login as AppRole (auth/{method}) (status 400)"),
-        "Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid",
+        "Check the role ID, and that the secret ID in Secret \"approle\", key \"secret-id\" is still valid",
     )
     .await;
 }
@@ -73,7 +73,7 @@ async fn role_id_of_an_app_role_may_come_from_a_secret() {
     }
     .works_and_is_refused(
         &format!("the server refused the login as AppRole (auth/{method}) (status 400)"),
-        "Check the role id, and that the secret id in Secret \"approle\", key \"secret-id\" is still valid",
+        "Check the role ID, and that the secret ID in Secret \"approle\", key \"secret-id\" is still valid",
     )
     .await;
 }

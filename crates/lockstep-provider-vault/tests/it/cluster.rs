@@ -119,8 +119,8 @@ async fn only_valid_tokens_of_the_service_account_log_in() {
         .works_and_is_refused(
             &format!("the server refused the login as role \"shop\" (auth/{method}) (status 403)"),
             "The role \"shop\" must be bound to ServiceAccount \"shop\" of the store's namespace and to the \
-             audience \"vault\", and the auth method must be able to check the cluster's tokens; the server answers \
-             the same where no auth method has that mount path",
+             audience \"vault\", and the auth method must be able to check the cluster's tokens. The server also \
+             returns this status if no auth method has that mount path",
         )
         .await;
     }

@@ -216,7 +216,7 @@ async fn redirects_are_not_followed() {
             });
             let error = store.refuse("shop/database").await;
             assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-            assert!(error.message.contains("not followed"), "{error}");
+            assert!(error.message.contains("does not follow"), "{error}");
             assert!(!error.to_string().contains(thief.address()), "{error}");
         }
         if !logged_in {

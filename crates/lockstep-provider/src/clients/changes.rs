@@ -25,7 +25,8 @@ struct State {
 }
 
 impl Watched {
-    /// Watches a provider that reports changes, until the guard is dropped.
+    /// Watches a provider that reports changes, until the guard is dropped. Returns `None` if the
+    /// provider reports none.
     pub(super) fn add(&self, key: &StoreKey, provider: &dyn Provider) -> Option<DropGuard> {
         let store = key.clone();
         let token = CancellationToken::new();

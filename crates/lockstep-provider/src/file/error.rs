@@ -151,13 +151,13 @@ pub(super) fn too_large(what: &str, operation: Operation) -> ProviderError {
 fn busy(what: &str, operation: Operation) -> ProviderError {
     let message = format!("{what} was written to while it was read");
     ProviderError::new(ErrorKind::Unavailable, operation, message)
-        .with_hint("Write a new file beside it and rename it; then a reader sees the one or the other.")
+        .with_hint("Write a new file next to it and rename the new file. A reader then sees either the old or the new content.")
 }
 
 fn unconfined(operation: Operation) -> ProviderError {
     let message = "the kernel has no openat2, without which a name cannot be confined to a folder";
     ProviderError::new(ErrorKind::Unsupported, operation, message)
-        .with_hint("It needs Linux 5.6 or later, and a sandbox that lets the call through.")
+        .with_hint("openat2 requires Linux 5.6 or later, and a sandbox that permits the call.")
 }
 
 fn number(errno: i32) -> String {

@@ -24,7 +24,7 @@ pub(super) fn store_path(path: &str) -> Result<String, ProviderError> {
     let invalid = |why| {
         let message = format!("spec.provider.file.path \"{}\" {why}", shown(path));
         ProviderError::new(ErrorKind::ConfigInvalid, Operation::Configure, message)
-            .with_hint("It is relative to the operator's --file-root.")
+            .with_hint("The path must be relative to the operator's --file-root.")
     };
     if path.starts_with('/') {
         return Err(invalid("is absolute"));

@@ -38,9 +38,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Whether a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum Decision {
     /// The request may be sent, and is counted as sent.
-    Go,
+    Send,
     /// The request must wait for this long.
     Wait(Duration),
 }
@@ -93,22 +93,22 @@ impl Adaptive {
     }
 
     /// Decides whether a request may be sent now.
-    pub(super) fn turn(&mut self, now: Instant) -> Turn {
+    pub(super) fn decide(&mut self, now: Instant) -> Decision {
         let Some(rate) = self.rate(now) else {
             self.paced = None;
             self.observe(now);
-            return Turn::Go;
+            return Decision::Send;
         };
         let last = self.paced.as_ref().and_then(|paced| paced.last);
         let next = last.map(|last| last + Duration::from_secs_f64(1.0 / rate));
         if let Some(next) = next.filter(|next| *next > now) {
-            return Turn::Wait(next - now);
+            return Decision::Wait(next - now);
         }
         if let Some(paced) = &mut self.paced {
             paced.last = Some(now);
         }
         self.observe(now);
-        Turn::Go
+        Decision::Send
     }
 
     /// Records a throttling response.
@@ -199,9 +199,9 @@ mod tests {
         let (mut now, until) = (from, from + Duration::from_secs(seconds));
         let (mut taken, mut refused) = (0, 0);
         while now < until {
-            match adaptive.turn(now) {
-                Turn::Wait(wait) => now += wait.max(MILLISECOND),
-                Turn::Go => {
+            match adaptive.decide(now) {
+                Decision::Wait(wait) => now += wait.max(MILLISECOND),
+                Decision::Send => {
                     if server.takes(now) {
                         taken += 1;
                     } else {
@@ -227,7 +227,7 @@ mod tests {
     fn store_that_never_throttles_is_never_limited() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for step in 0..10_000 {
-            assert_eq!(adaptive.turn(now + MILLISECOND * (step / 10)), Turn::Go);
+            assert_eq!(adaptive.decide(now + MILLISECOND * (step / 10)), Decision::Send);
         }
         assert_eq!(adaptive.rate(now), None);
     }
@@ -236,7 +236,7 @@ mod tests {
     fn throttling_of_concurrent_requests_counts_once() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for _ in 0..100 {
-            adaptive.turn(now);
+            adaptive.decide(now);
         }
         for step in 0..16 {
             adaptive.complained(now + MILLISECOND * step);
@@ -252,7 +252,7 @@ mod tests {
     fn limit_recovers_even_without_requests() {
         let (mut adaptive, now) = (Adaptive::default(), Instant::now());
         for _ in 0..1000 {
-            adaptive.turn(now);
+            adaptive.decide(now);
         }
         for second in 0..100 {
             adaptive.complained(now + Duration::from_secs(second));
@@ -260,7 +260,7 @@ mod tests {
         let cut = now + Duration::from_secs(99);
         assert!(adaptive.rate(cut).unwrap() < 20.0);
         assert!(adaptive.rate(cut + Duration::from_secs(3600)).is_none());
-        assert_eq!(adaptive.turn(cut + Duration::from_secs(3600)), Turn::Go);
+        assert_eq!(adaptive.decide(cut + Duration::from_secs(3600)), Decision::Send);
     }
 
     #[test]
@@ -286,10 +286,10 @@ mod tests {
             let (mut left, mut fastest) = (Vec::new(), FLOOR);
             for (wait, complains) in steps {
                 now += MILLISECOND * u32::try_from(wait).unwrap();
-                if let Turn::Wait(wait) = adaptive.turn(now) {
+                if let Decision::Wait(wait) = adaptive.decide(now) {
                     prop_assert!(wait <= Duration::from_secs_f64(1.0 / FLOOR));
                     now += wait + MILLISECOND;
-                    prop_assert_eq!(adaptive.turn(now), Turn::Go);
+                    prop_assert_eq!(adaptive.decide(now), Decision::Send);
                 }
                 left.push(now);
                 let lately = left.iter().filter(|left| now - **left <= WINDOW).count();

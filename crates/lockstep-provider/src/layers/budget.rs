@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     DEFAULT_MAX_CONCURRENT,
-    adaptive::{Adaptive, Turn},
+    adaptive::{Adaptive, Decision},
     deadline,
     gate::{Gate, Outcome, Verdict},
     holds::Holds,
@@ -53,7 +53,7 @@ pub struct Budget {
     next: tokio::sync::Mutex<()>,
     /// Number of requests that wait for a further attempt. They go first: otherwise a store that
     /// throttles by some pattern could reject the same requests again and again.
-    again: AtomicUsize,
+    waiting_retries: AtomicUsize,
     /// Notifies when one of them was sent.
     left: Notify,
     /// The last failure of each scope, to explain why the gate is shut. A failure is shown only to
@@ -78,7 +78,7 @@ impl Budget {
             holds: Mutex::default(),
             adaptive: Mutex::default(),
             next: tokio::sync::Mutex::default(),
-            again: AtomicUsize::new(0),
+            waiting_retries: AtomicUsize::new(0),
             left: Notify::new(),
             failures: Mutex::default(),
             metrics,
@@ -112,7 +112,7 @@ impl Budget {
             return Err(self.no_slot(operation));
         };
         let deadline = if self.is_paced() { late } else { soon };
-        self.turn(operation, deadline, First::New).await?;
+        self.wait_for_rate(operation, deadline, Attempt::First).await?;
         // The path may have been held in the meantime.
         if let Some(held) = scope.and_then(|scope| self.held(operation, scope)) {
             return Err(held);
@@ -133,7 +133,7 @@ impl Budget {
     /// The errors of [`Budget::admit`].
     pub(super) async fn admit_again(&self, cx: &Context, operation: Operation) -> Result<(), ProviderError> {
         let deadline = deadline(cx, self.timeout);
-        self.turn(operation, deadline, First::Again).await?;
+        self.wait_for_rate(operation, deadline, Attempt::Retry).await?;
         self.refused(operation, None)
     }
 
@@ -158,7 +158,7 @@ impl Budget {
             sleep(left).await;
         }
         self.refused(operation, None)?;
-        self.turn(operation, deadline, First::Again).await?;
+        self.wait_for_rate(operation, deadline, Attempt::Retry).await?;
         self.refused(operation, None)
     }
 
@@ -260,7 +260,13 @@ impl Budget {
         }
     }
 
-    async fn turn(&self, operation: Operation, deadline: Instant, first: First) -> Result<(), ProviderError> {
+    /// Waits for the store's own rate limit and for the adaptive limit.
+    async fn wait_for_rate(
+        &self,
+        operation: Operation,
+        deadline: Instant,
+        attempt: Attempt,
+    ) -> Result<(), ProviderError> {
         if let Some(pace) = &self.pace {
             pace.turn(deadline).await.map_err(|queue| {
                 ProviderError::new(
@@ -274,41 +280,42 @@ impl Budget {
                 .with_retry_after(queue)
             })?;
         }
-        self.adapted_turn(operation, deadline, first).await
+        self.wait_for_adaptive_limit(operation, deadline, attempt).await
     }
 
-    /// Waits for a turn under the adaptive limit.
-    async fn adapted_turn(
+    /// Waits until the adaptive limit permits the request.
+    async fn wait_for_adaptive_limit(
         &self,
         operation: Operation,
         deadline: Instant,
-        first: First,
+        attempt: Attempt,
     ) -> Result<(), ProviderError> {
         // The common case only takes a lock.
         let free = {
             let mut adaptive = self.adaptive.lock();
             let now = Instant::now();
-            adaptive.rate(now).is_none() && adaptive.turn(now) == Turn::Go
+            adaptive.rate(now).is_none() && adaptive.decide(now) == Decision::Send
         };
         if free {
             self.metrics.paced(None);
             return Ok(());
         }
-        let turn = async {
-            let _again = (first == First::Again).then(|| Again::new(self));
-            let mut next = self.next_turn(first).await;
+        let admission = async {
+            let _retry_guard = (attempt == Attempt::Retry).then(|| RetryGuard::new(self));
+            let mut next = self.next_turn(attempt).await;
             loop {
-                if first == First::New && self.again.load(Ordering::Acquire) > 0 {
+                // Let waiting retries go first.
+                if attempt == Attempt::First && self.waiting_retries.load(Ordering::Acquire) > 0 {
                     drop(next);
-                    next = self.next_turn(first).await;
+                    next = self.next_turn(attempt).await;
                 }
                 let now = Instant::now();
-                let (turn, rate) = {
+                let (decision, rate) = {
                     let mut adaptive = self.adaptive.lock();
-                    (adaptive.turn(now), adaptive.rate(now))
+                    (adaptive.decide(now), adaptive.rate(now))
                 };
                 self.metrics.paced(rate);
-                let Turn::Wait(wait) = turn else {
+                let Decision::Wait(wait) = decision else {
                     drop(next);
                     return;
                 };
@@ -317,8 +324,8 @@ impl Budget {
                 self.metrics.throttled(wait);
             }
         };
-        timeout_at(deadline, turn).await.map_err(|_| {
-            let message = "the store asks to slow down, and its turn did not come in time";
+        timeout_at(deadline, admission).await.map_err(|_| {
+            let message = "the store asked lockstep to slow down, and the request could not be sent before its deadline";
             ProviderError::new(ErrorKind::RateLimited, operation, message)
                 .with_retry_after(Duration::from_secs(1))
         })
@@ -360,7 +367,7 @@ impl Budget {
             Verdict::Broken(kind, left) => (kind, left),
         };
         let error = ProviderError::new(kind, operation, paused(kind))
-            .with_hint("See the conditions of the store")
+            .with_hint("Check the conditions of the store")
             .with_retry_after(left);
         Err(match scope {
             Some(scope) => self.explain(scope, error),
@@ -369,11 +376,11 @@ impl Budget {
     }
 
     /// Waits until this request is next.
-    async fn next_turn(&self, first: First) -> tokio::sync::MutexGuard<'_, ()> {
+    async fn next_turn(&self, attempt: Attempt) -> tokio::sync::MutexGuard<'_, ()> {
         loop {
             let left = self.left.notified();
             let next = self.next.lock().await;
-            if first == First::Again || self.again.load(Ordering::Acquire) == 0 {
+            if attempt == Attempt::Retry || self.waiting_retries.load(Ordering::Acquire) == 0 {
                 return next;
             }
             drop(next);
@@ -424,35 +431,35 @@ pub(super) fn is_refused_login(error: &ProviderError) -> bool {
 fn paused(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Timeout => {
-            "the store did not answer in time several times in a row. lockstep pauses requests to it"
+            "the store did not respond in time several times in a row. lockstep pauses requests to it"
         }
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
-            "the store refused the login several times in a row. lockstep pauses requests to it"
+            "the store rejected the login several times in a row. lockstep pauses requests to it"
         }
         _ => "the store was not available several times in a row. lockstep pauses requests to it",
     }
 }
 
-/// Whether a request is new or a further attempt.
+/// Whether a request is sent for the first time or retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
-    New,
-    Again,
+enum Attempt {
+    First,
+    Retry,
 }
 
-/// Counts a request that waits for a further attempt, until it is dropped.
-struct Again<'a>(&'a Budget);
+/// Counts a waiting retry until it is dropped.
+struct RetryGuard<'a>(&'a Budget);
 
-impl<'a> Again<'a> {
+impl<'a> RetryGuard<'a> {
     fn new(budget: &'a Budget) -> Self {
-        budget.again.fetch_add(1, Ordering::AcqRel);
+        budget.waiting_retries.fetch_add(1, Ordering::AcqRel);
         Self(budget)
     }
 }
 
-impl Drop for Again<'_> {
+impl Drop for RetryGuard<'_> {
     fn drop(&mut self) {
-        self.0.again.fetch_sub(1, Ordering::AcqRel);
+        self.0.waiting_retries.fetch_sub(1, Ordering::AcqRel);
         self.0.left.notify_waiters();
     }
 }

@@ -89,7 +89,7 @@ impl<R: Request + Eq + Hash, S: Service<R> + 'static> Coalesce<R, S> {
                 begun[position] = (flights.len(), answer);
             }
             let flight = self.send(some.clone(), cx);
-            flights.push(table.begin(&self.table, some, flight));
+            flights.push(table.start_flight(&self.table, some, flight));
         }
         drop(table);
 
@@ -141,7 +141,7 @@ struct Table<K, A>(Arc<Mutex<Flights<K, A>>>);
 impl<K, A> Default for Table<K, A> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Flights {
-            next: 0,
+            next_id: 0,
             flights: HashMap::new(),
         })))
     }
@@ -156,7 +156,7 @@ impl<K, A> fmt::Debug for Table<K, A> {
 impl<K, A> Table<K, A> {}
 
 struct Flights<K, A> {
-    next: u64,
+    next_id: u64,
     flights: HashMap<K, Entry<A>>,
 }
 
@@ -180,18 +180,23 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
     }
 
     /// Starts a request for `keys`.
-    fn begin(&mut self, table: &Table<K, A>, keys: Vec<K>, request: BoxFuture<'static, A>) -> Flight<A> {
-        let id = self.next;
-        self.next += 1;
-        let leave = Leave {
+    fn start_flight(
+        &mut self,
+        table: &Table<K, A>,
+        keys: Vec<K>,
+        request: BoxFuture<'static, A>,
+    ) -> Flight<A> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let guard = RemoveOnDrop {
             table: Arc::downgrade(&table.0),
             keys: keys.clone(),
             id,
         };
         let flight = async move {
             let answer = Arc::new(request.await);
-            // Before the result is visible, so that later callers send a new request.
-            drop(leave);
+            // Remove the entries before the result is visible, so that later callers send a new request.
+            drop(guard);
             answer
         }
         .boxed()
@@ -215,13 +220,13 @@ impl<K: Eq + Hash + Clone + Send + 'static, A: Send + Sync + 'static> Flights<K,
 }
 
 /// Removes a request from the table when it completes or is cancelled.
-struct Leave<K: Eq + Hash, A> {
+struct RemoveOnDrop<K: Eq + Hash, A> {
     table: std::sync::Weak<Mutex<Flights<K, A>>>,
     keys: Vec<K>,
     id: u64,
 }
 
-impl<K: Eq + Hash, A> Drop for Leave<K, A> {
+impl<K: Eq + Hash, A> Drop for RemoveOnDrop<K, A> {
     fn drop(&mut self) {
         let Some(table) = self.table.upgrade() else { return };
         let mut table = table.lock();

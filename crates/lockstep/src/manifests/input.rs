@@ -104,14 +104,14 @@ pub(crate) fn read(
         } else if reader.folders == Folders::Everything {
             reader.everything(&Confined::new(path, root)?, path, 0)?;
         } else {
-            reader.folder(&Confined::new(path, root)?, 0)?;
+            reader.read_folder(&Confined::new(path, root)?, 0)?;
         }
     }
     Ok(reader.input)
 }
 
 impl Reader {
-    fn folder(&mut self, folder: &Confined, depth: usize) -> Result<(), String> {
+    fn read_folder(&mut self, folder: &Confined, depth: usize) -> Result<(), String> {
         let shown = folder.shown.display();
         if depth > MAX_DEPTH {
             return Err(format!(
@@ -165,7 +165,7 @@ impl Reader {
             return Ok(());
         };
         let name = path.display().to_string();
-        let text = self.below(folder, &real, &name)?;
+        let text = self.read_confined(folder, &real, &name)?;
         let Kustomization { resources, ignored } = kustomization::parse(&text, &name)?;
         let made = format!(
             "kubectl kustomize {} | lockstep {} -f -",
@@ -182,13 +182,13 @@ impl Reader {
             if resource.contains("://") || resource.contains("?ref=") || resource.starts_with("git@") {
                 return Err(format!("{entry} is not a local path. Run: {made}"));
             }
-            self.resource(folder, resource, &entry, depth)?;
+            self.read_resource(folder, resource, &entry, depth)?;
         }
         Ok(())
     }
 
-    /// Reads one entry of `resources`. Messages name it by its index.
-    fn resource(
+    /// Reads one file or folder of `resources`. Messages call it `entry`, which contains its index.
+    fn read_resource(
         &mut self,
         folder: &Confined,
         resource: &str,
@@ -208,12 +208,12 @@ impl Reader {
                     folder.advice()
                 )
             })?;
-            return self.folder(&base, depth + 1);
+            return self.read_folder(&base, depth + 1);
         }
         if !self.seen.insert(real.clone()) {
             return Ok(());
         }
-        let text = self.below(folder, &real, entry)?;
+        let text = self.read_confined(folder, &real, entry)?;
         self.push(path.display().to_string(), Some(path), true, text)
     }
 
@@ -234,12 +234,12 @@ impl Reader {
             return Ok(());
         };
         let name = path.display().to_string();
-        let text = self.below(folder, &real, &name)?;
+        let text = self.read_confined(folder, &real, &name)?;
         self.push(name, Some(path.to_owned()), false, text)
     }
 
     /// Returns the text of a file in a folder, given its real path.
-    fn below(&mut self, folder: &Confined, real: &Path, name: &str) -> Result<String, String> {
+    fn read_confined(&mut self, folder: &Confined, real: &Path, name: &str) -> Result<String, String> {
         let bytes = folder.read(real, self.left).map_err(|error| match error {
             ReadBelowError::TooLong(_) => too_large(name),
             ReadBelowError::Outside => format!("{name} {error}. {}", folder.advice()),

@@ -239,7 +239,7 @@ impl Objects {
         }
         match kind {
             "SyncedSecret" => {
-                if let Some(mut synced) = self.admit::<SyncedSecret>(value, &object, position) {
+                if let Some(mut synced) = self.parse_and_validate::<SyncedSecret>(value, &object, position) {
                     synced.metadata.namespace = Some(namespace.clone());
                     if !self.seen.insert(ObjectKey::of(&synced)) {
                         return self.problem(
@@ -271,7 +271,7 @@ impl Objects {
     ) where
         K: Store + CustomResourceExt + Serialize + DeserializeOwned,
     {
-        let Some(store) = self.admit::<K>(value, object, position) else {
+        let Some(store) = self.parse_and_validate::<K>(value, object, position) else {
             return;
         };
         let key = StoreKey {
@@ -285,12 +285,12 @@ impl Objects {
         self.stores.insert(key, (store.entry(), position.clone()));
     }
 
-    /// Returns the object if its type and the rules of its CRD accept it.
-    fn admit<K>(&mut self, value: Value, object: &str, position: &Position) -> Option<K>
+    /// Parses the object, and checks the rules of its CRD. Reports what is wrong.
+    fn parse_and_validate<K>(&mut self, value: Value, object: &str, position: &Position) -> Option<K>
     where
         K: CustomResourceExt + Serialize + DeserializeOwned,
     {
-        // the error itself would quote the value
+        // serde's error would quote the value
         let metadata = serde_json::from_value::<ObjectMeta>(value["metadata"].clone());
         let Ok(admitted) = serde_json::from_value::<K>(value) else {
             let message = match metadata {

@@ -93,12 +93,12 @@ impl Schemas {
         match value {
             Value::Object(fields) => self.object(schema, fields, path, faults),
             Value::Array(items) => {
-                bounds(schema, "Items", items.len(), "entries", path, faults);
+                check_bounds(schema, "Items", items.len(), "entries", path, faults);
                 for (index, item) in items.iter().enumerate() {
                     self.check(&schema["items"], item, &format!("{path}[{index}]"), faults);
                 }
             }
-            Value::String(text) => self.string(schema, text, path, faults),
+            Value::String(text) => self.check_string(schema, text, path, faults),
             Value::Number(number) => {
                 let number = number.as_f64().unwrap_or_default();
                 if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
@@ -119,7 +119,7 @@ impl Schemas {
         path: &str,
         faults: &mut Vec<String>,
     ) {
-        bounds(schema, "Properties", fields.len(), "fields", path, faults);
+        check_bounds(schema, "Properties", fields.len(), "fields", path, faults);
         for needed in schema["required"]
             .as_array()
             .into_iter()
@@ -154,8 +154,9 @@ impl Schemas {
         }
     }
 
-    fn string(&self, schema: &Value, text: &str, path: &str, faults: &mut Vec<String>) {
-        bounds(schema, "Length", text.chars().count(), "characters", path, faults);
+    /// Checks the length, the allowed values and the pattern of a string.
+    fn check_string(&self, schema: &Value, text: &str, path: &str, faults: &mut Vec<String>) {
+        check_bounds(schema, "Length", text.chars().count(), "characters", path, faults);
         if let Some(allowed) = schema["enum"].as_array() {
             let allowed: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
             if !allowed.contains(&text) {
@@ -163,6 +164,7 @@ impl Schemas {
             }
         }
         if let Some(pattern) = schema["pattern"].as_str() {
+            // A pattern that the regex crate cannot compile is missing here, and the value is rejected.
             let fits = self
                 .patterns
                 .get(pattern)
@@ -198,7 +200,7 @@ fn collect_patterns(schema: &Value, patterns: &mut HashMap<String, Regex>) {
     }
 }
 
-fn bounds(schema: &Value, what: &str, count: usize, unit: &str, path: &str, faults: &mut Vec<String>) {
+fn check_bounds(schema: &Value, what: &str, count: usize, unit: &str, path: &str, faults: &mut Vec<String>) {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     if let Some(least) = schema[format!("min{what}")]
         .as_u64()

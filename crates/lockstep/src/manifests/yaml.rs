@@ -422,7 +422,10 @@ mod tests {
         assert!(error("a: !secret x\n").contains("a tag"));
         assert!(error("a: *b\n").contains("alias"));
         assert!(error("a: .inf\n").contains("number"));
-        assert!(error(&format!("{}1{}", "[".repeat(500), "]".repeat(500))).contains("nested too deeply"));
+        assert!(
+            error(&format!("{}1{}", "[".repeat(500), "]".repeat(500)))
+                .contains("nested more than 128 levels deep")
+        );
     }
 
     #[test]

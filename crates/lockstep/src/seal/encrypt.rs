@@ -64,7 +64,7 @@ impl From<ProviderError> for Refusal {
 
 /// Whether the value needs an envelope. A KMS does not accept empty or long values.
 pub(super) fn needs_envelope(encryptor: &dyn Encryptor, value: &SecretValue) -> bool {
-    value.is_empty() || value.len() > encryptor.limit()
+    value.is_empty() || value.len() > encryptor.max_plaintext_len()
 }
 
 /// Encrypts a value and binds it to its object and key.
@@ -78,7 +78,7 @@ pub(super) async fn seal(
 ) -> Result<String, Refusal> {
     if value.len() > MAX_SECRET_BYTES {
         return Err(format!(
-            "the value has {} bytes, but a Secret can hold at most {MAX_SECRET_BYTES}",
+            "the value is {} bytes, but a Secret can hold at most {MAX_SECRET_BYTES}",
             value.len()
         )
         .into());

@@ -104,7 +104,7 @@ pub(super) fn scan<'a>(source: &'a Source, namespace: Option<&str>) -> Scan<'a> 
         };
         match document.value {
             Ok(value) => {
-                scan.object(within, &value, Vec::new(), String::new(), namespace);
+                scan.scan_object(within, &value, Vec::new(), String::new(), namespace);
                 scan.documents.push(value);
             }
             Err(message) if source.named || is_about_secrets(&source.text) => {
@@ -158,7 +158,8 @@ impl Scan<'_> {
         }
     }
 
-    fn object(
+    /// Scans one object, or each item of a List, for values to seal and for plaintext.
+    fn scan_object(
         &mut self,
         document: Document<'_>,
         value: &Value,
@@ -168,11 +169,13 @@ impl Scan<'_> {
     ) {
         let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
-        if let (Some(items), true) = (value["items"].as_array(), kind.ends_with("List")) {
+        if kind.ends_with("List")
+            && let Some(items) = value["items"].as_array()
+        {
             for (index, item) in items.iter().enumerate() {
                 let mut steps = steps.clone();
                 steps.extend([Step::Field("items"), Step::Item(index)]);
-                self.object(
+                self.scan_object(
                     document,
                     item,
                     steps,
@@ -182,9 +185,9 @@ impl Scan<'_> {
             }
             return;
         }
-        let named = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
-        let name = named("name").unwrap_or_default();
-        let own_namespace = named("namespace").or_else(|| namespace.map(str::to_owned));
+        let metadata_field = |field: &str| value["metadata"][field].as_str().map(str::to_owned);
+        let name = metadata_field("name").unwrap_or_default();
+        let own_namespace = metadata_field("namespace").or_else(|| namespace.map(str::to_owned));
         let label = match &own_namespace {
             Some(namespace) => format!("{kind} {}/{}", shown(namespace), shown(&name)),
             None => format!("{kind} {}", shown(&name)).trim_end().to_owned(),
@@ -199,7 +202,7 @@ impl Scan<'_> {
         let group = version.split('/').next().unwrap_or_default();
         if group == lockstep_api::GROUP && kind == "SyncedSecret" {
             for index in 0..value["spec"]["data"].as_array().map_or(0, Vec::len) {
-                self.entry(&object, index, own_namespace.as_ref(), &name);
+                self.scan_data_entry(&object, index, own_namespace.as_ref(), &name);
             }
         } else {
             for found in plaintext::of_object(group, kind, value) {
@@ -213,7 +216,7 @@ impl Scan<'_> {
     }
 
     /// Scans one entry of `spec.data`.
-    fn entry(&mut self, object: &Object<'_>, index: usize, namespace: Option<&String>, name: &str) {
+    fn scan_data_entry(&mut self, object: &Object<'_>, index: usize, namespace: Option<&String>, name: &str) {
         let value = &object.value["spec"]["data"][index];
         let path = format!("spec.data[{index}]");
         let mut steps = object.steps.clone();

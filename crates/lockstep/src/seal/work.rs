@@ -286,7 +286,7 @@ fn put(scan: &mut Scan<'_>, texts: &[String], report: &mut Report) {
         if let ("plaintextFile", Some(path)) = (entry.field, entry.held.expose_str()) {
             let path = developer::beside(scan.source.path.as_deref(), path);
             report.notes.push(format!(
-                "{} was sealed but not deleted. Keep it out of Git",
+                "{} still contains the plaintext: its value was sealed, but the file was not deleted. Keep the file out of Git",
                 path.display()
             ));
         }

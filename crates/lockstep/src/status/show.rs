@@ -498,7 +498,7 @@ mod tests {
             "observedGeneration": 1,
             "conditions": [{
                 "type": "Ready", "status": "True", "reason": "Synced",
-                "message": "Secret \"database\" holds what 1 remote value says, at revision 7f3a",
+                "message": "Secret \"database\" is in sync with 1 remote value, at revision 7f3a",
                 "lastTransitionTime": "2026-03-01T12:00:00Z",
             }],
             "target": {
@@ -569,7 +569,7 @@ mod tests {
     fn pending_revision_shows_how_to_apply_it() {
         insta::assert_snapshot!(one(&object(&waiting()), now()), @r#"
         SyncedSecret shop/database
-          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          ready     yes, for 9d: Synced. Secret "database" is in sync with 1 remote value, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
@@ -610,7 +610,7 @@ mod tests {
     fn rollout_is_shown_wave_by_wave() {
         insta::assert_snapshot!(one(&object(&held()), now()), @r#"
         SyncedSecret shop/database
-          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          ready     yes, for 9d: Synced. Secret "database" is in sync with 1 remote value, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
@@ -641,7 +641,7 @@ mod tests {
         });
         insta::assert_snapshot!(one(&object(&soaking), now()), @r#"
         SyncedSecret shop/database
-          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          ready     yes, for 9d: Synced. Secret "database" is in sync with 1 remote value, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
@@ -668,7 +668,7 @@ mod tests {
         });
         insta::assert_snapshot!(one(&object(&status), now()), @r#"
         SyncedSecret shop/database
-          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          ready     yes, for 9d: Synced. Secret "database" is in sync with 1 remote value, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           windows   closed, next opens in 14h
@@ -699,7 +699,7 @@ mod tests {
         });
         insta::assert_snapshot!(one(&object(&status), now()), @r#"
         SyncedSecret shop/database
-          ready     yes, for 9d: Synced. Secret "database" holds what 1 remote value says, at revision 7f3a
+          ready     yes, for 9d: Synced. Secret "database" is in sync with 1 remote value, at revision 7f3a
           secret    database at revision 7f3a, changed 3d ago
           source    SecretStore/vault shop/database  version 13  3d old (maxAge 30d)
           lease     SecretStore/vault database/creds/shop, issued 60m ago, expires in 60m (2026-03-10T13:00:00Z); will be renewed before then

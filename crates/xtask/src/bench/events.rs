@@ -76,13 +76,13 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     let mut running = Operator::prepare_binary(&plane, &binary, &["--namespaces", NAMESPACE]).await?;
     let step = Step::begin(format!("lockstep: {count} first syncs"));
     running.run().await?;
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let (ready, complaint) = cluster::ready(&client, NAMESPACE).await?;
         if ready == count as usize {
             break;
         }
-        if Instant::now() > until {
+        if Instant::now() > deadline {
             bail!(
                 "{ready} of {count} are Ready; first message: {}",
                 complaint.unwrap_or_default()
@@ -99,7 +99,7 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = aws.reads().0;
     let step = Step::begin(format!("{} changes", arguments.changes));
-    let mut took = change(&aws, &seen, arguments).await?;
+    let mut took = measure_changes(&aws, &seen, arguments).await?;
     step.done();
     watching.abort();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -119,8 +119,8 @@ pub(crate) async fn measure(arguments: &Events) -> Result<Figures> {
     })
 }
 
-/// Changes values one after the other at a constant rate, and waits until each is in its Secret.
-async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Duration>> {
+/// Changes values at a constant rate. Returns how long each change took to reach its Secret.
+async fn measure_changes(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Duration>> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / arguments.rate);
     let mut sent = Vec::new();
     for number in 0..arguments.changes {
@@ -131,20 +131,23 @@ async fn change(aws: &Aws, seen: &Seen, arguments: &Events) -> Result<Vec<Durati
         aws.send(&Aws::label_updated(&name, &version));
         sent.push((name, began));
     }
-    let until = Instant::now() + PATIENCE;
-    let mut took = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let mut latencies = Vec::new();
     for (name, began) in sent {
         loop {
             let at = seen.lock().get(&name).copied().filter(|at| *at >= began);
             if let Some(at) = at {
-                took.push(at - began);
+                latencies.push(at - began);
                 break;
             }
-            ensure!(Instant::now() < until, "the change of {name} does not arrive");
+            ensure!(
+                Instant::now() < deadline,
+                "{name}: the change did not reach its Secret within {PATIENCE:?}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    Ok(took)
+    Ok(latencies)
 }
 
 async fn watch(client: Client, seen: Seen) {

@@ -80,7 +80,7 @@ fn status(name: &str, written: &Value) -> Value {
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "Synced", "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",
-            "message": format!("Secret \"{name}\" holds what 1 remote value says, at revision 0000000000000000"),
+            "message": format!("Secret \"{name}\" is in sync with 1 remote value, at revision 0000000000000000"),
         }],
         "target": {
             "name": name, "uid": written["uid"], "resourceVersion": written["resourceVersion"],

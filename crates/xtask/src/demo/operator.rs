@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Config,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams, Request, WatchParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use lockstep_testkit::{
@@ -118,9 +118,9 @@ impl Operator {
     ///
     /// # Errors
     /// Fails if it is allowed or the API server returns another error.
-    pub(crate) async fn is_refused_to_list_secrets(&self) -> Result<()> {
+    pub(crate) async fn ensure_cannot_list_secrets(&self) -> Result<()> {
         let api: Api<Secret> = Api::all(self.client.clone());
-        refused(
+        ensure_forbidden(
             api.list(&ListParams::default()).await.map(drop),
             "list the cluster's Secrets",
         )
@@ -131,20 +131,32 @@ impl Operator {
     ///
     /// # Errors
     /// Fails if it is allowed or the API server returns another error.
-    pub(crate) async fn is_refused_to_patch_secrets(&self) -> Result<()> {
+    pub(crate) async fn ensure_cannot_patch_secrets(&self) -> Result<()> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), "default");
         let nothing = Patch::Merge(serde_json::json!({}));
         let patched = api.patch("any", &PatchParams::default(), &nothing).await;
-        refused(patched.map(drop), "patch a Secret")
+        ensure_forbidden(patched.map(drop), "patch a Secret")
+    }
+
+    /// Tries to watch Secrets with the operator's permissions, and expects a rejection.
+    ///
+    /// # Errors
+    /// Fails if it is allowed or the API server returns another error.
+    pub(crate) async fn ensure_cannot_watch_secrets(&self) -> Result<()> {
+        // if the request is allowed, it ends after a second
+        let params = WatchParams::default().timeout(1);
+        let request = Request::new("/api/v1/secrets").watch(&params, "0")?;
+        let watched = self.client.request_text(request).await;
+        ensure_forbidden(watched.map(drop), "watch the cluster's Secrets")
     }
 
     /// Tries to read a Secret with the operator's permissions, and expects a rejection.
     ///
     /// # Errors
     /// Fails if it is allowed or the API server returns another error.
-    pub(crate) async fn is_refused_to_read(&self, namespace: &str, name: &str) -> Result<()> {
+    pub(crate) async fn ensure_cannot_read(&self, namespace: &str, name: &str) -> Result<()> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        refused(
+        ensure_forbidden(
             api.get(name).await.map(drop),
             &format!("read Secret {namespace}/{name}"),
         )
@@ -169,7 +181,7 @@ impl Operator {
     }
 }
 
-fn refused(answer: Result<(), kube::Error>, what: &str) -> Result<()> {
+fn ensure_forbidden(answer: Result<(), kube::Error>, what: &str) -> Result<()> {
     match answer {
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
         Err(error) => Err(error).with_context(|| format!("try to {what} with the operator's permissions")),

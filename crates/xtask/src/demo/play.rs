@@ -182,15 +182,15 @@ async fn start_operator(show: &Show, cluster: &Cluster, binary: &Path, source: &
     let operator = show
         .step("lockstep", LIMIT, async {
             let operator = Operator::start(cluster, binary, source).await?;
-            operator.is_refused_to_list_secrets().await?;
-            operator.is_refused_to_patch_secrets().await?;
+            operator.ensure_cannot_read("default", "any").await?;
+            operator.ensure_cannot_list_secrets().await?;
+            operator.ensure_cannot_watch_secrets().await?;
+            operator.ensure_cannot_patch_secrets().await?;
             let seen = format!("running as system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
             Ok((operator, seen))
         })
         .await?;
-    show.more(
-        "may create, update and delete Secrets; cannot read one: get, list, watch and patch are forbidden",
-    );
+    show.detail("can create, update and delete Secrets, but not get, list, watch or patch them");
     Ok(operator)
 }
 
@@ -218,11 +218,11 @@ async fn tell(
                 .map(drop)
         };
         let ((), took) = tokio::try_join!(apply, follower.appears())?;
-        operator.is_refused_to_read(story.namespace, story.secret).await?;
+        operator.ensure_cannot_read(story.namespace, story.secret).await?;
         Ok(((), format!("appeared {} its SyncedSecret", after(took))))
     })
     .await?;
-    show.more("lockstep wrote the Secret but cannot read it: the API server returns 403");
+    show.detail("lockstep wrote the Secret but cannot read it: the API server returns 403");
     let (first, writes) = show
         .step("status", LIMIT, async {
             let revision = follower.is_ready(None).await?;
@@ -267,7 +267,7 @@ async fn tell(
         })
         .await?;
     for line in lines {
-        show.more(&line);
+        show.detail(&line);
     }
     Ok(())
 }

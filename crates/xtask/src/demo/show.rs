@@ -77,7 +77,7 @@ impl Show {
     }
 
     /// Prints a detail of the previous step.
-    pub(crate) fn more(&self, text: &str) {
+    pub(crate) fn detail(&self, text: &str) {
         self.line(format_args!("    {:16}  {text}", ""));
     }
 

@@ -135,7 +135,7 @@ const ANNOTATIONS: &[(&str, &str, &str, &str)] = &[
 pub(super) fn synced_secret() -> String {
     format!(
         "# SyncedSecret fields\n\n[Documentation index](../index.md)\n\n\
-         Use this page to look up a field of a SyncedSecret. `kubectl explain syncedsecret.spec` prints the same texts.\n\
+         Use this page to look up a field of a SyncedSecret. `kubectl explain syncedsecret.spec` prints the same descriptions.\n\
          [Status](status.md) describes the status.\n\n{ENTRIES}{}## Annotations\n\n{}",
         fields::sections("SyncedSecret", "spec"),
         annotations()
@@ -147,7 +147,7 @@ pub(super) fn stores() -> String {
     format!(
         "# SecretStore and ClusterSecretStore fields\n\n[Documentation index](../index.md)\n\n\
          Use this page to look up a field of a store. Both kinds have these fields. A ClusterSecretStore also has\n\
-         `access`, which grants keys to namespaces. `kubectl explain clustersecretstore.spec` prints the same texts.\n\
+         `access`, which grants keys to namespaces. `kubectl explain clustersecretstore.spec` prints the same descriptions.\n\
          [Status](status.md#stores) describes the status.\n\n{ENTRIES}{}",
         fields::sections("ClusterSecretStore", "spec")
     )

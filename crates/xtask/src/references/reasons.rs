@@ -115,7 +115,7 @@ const fn remedy(reason: Reason) -> &'static str {
             "Run the command in the message to bind the ClusterRole, or remove `rotation.rollout.verify`."
         }
         Reason::RollingBack => {
-            "Wait for the rollback. Check why the target in the message did not become ready, or why its check failed."
+            "Wait for the rollback. Check why the target in the message did not become ready, or why its verification failed."
         }
         Reason::RolledBack => {
             "Write a working value to the source. To try the same value again, set `lockstep.dev/rotate-now` to a new value."

@@ -16,7 +16,7 @@ use lockstep_core::{
 };
 use serde_json::{Value, json};
 
-use super::{SecretWriter, api_error::ApiError, identity_of, requests};
+use super::{SecretWriter, api_error::ApiError, identity_of, request_builder};
 use crate::manifest::{Base64Data, Manifest};
 
 /// Field managers of SyncedSecrets that merge begin with this.
@@ -63,8 +63,8 @@ impl SecretWriter {
             // another SyncedSecret may apply the same key after `touch`
             let manifest = manifest.unchanged_since(&found.identity.resource_version);
             let patch = Patch::Apply(&manifest);
-            let apply = requests(owner.namespace).patch(&secret.name, &params.clone().force(), &patch);
-            match self.identity(apply).await {
+            let apply = request_builder(owner.namespace).patch(&secret.name, &params.clone().force(), &patch);
+            match self.send_and_parse_identity(apply).await {
                 Err(ApiError::Conflict) if attempts < MERGE_ATTEMPTS => attempts += 1,
                 result => return result.map_err(|error| self.failed(error)),
             }
@@ -84,7 +84,7 @@ impl SecretWriter {
     /// patched.
     async fn touch(&self, owner: &Owner<'_>, params: &PatchParams) -> Result<Found, WriteError> {
         let patch = Patch::Merge(json!({}));
-        let request = requests(owner.namespace).patch(owner.target, params, &patch);
+        let request = request_builder(owner.namespace).patch(owner.target, params, &patch);
         let found = async {
             let object = self.request(request).await?;
             Ok(Found {

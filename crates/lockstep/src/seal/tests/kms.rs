@@ -88,7 +88,7 @@ impl Encryptor for Kms {
         self.name
     }
 
-    fn limit(&self) -> usize {
+    fn max_plaintext_len(&self) -> usize {
         self.limit
     }
 

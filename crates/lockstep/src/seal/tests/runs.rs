@@ -126,7 +126,7 @@ fn sealed_folder_can_be_decrypted_by_the_operator() {
         report
             .notes
             .concat()
-            .contains("long.pem was sealed but not deleted"),
+            .contains("long.pem still contains the plaintext"),
         "{:?}",
         report.notes
     );
