@@ -11,8 +11,6 @@ use serde::{
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::listing::MOST_KEYS;
-
 /// Maximum number of names of a list that are kept: one more than a search accepts.
 const MOST_NAMES: usize = MOST_KEYS + 1;
 /// Maximum number of error messages that are kept, and of warnings.
@@ -32,6 +30,9 @@ const DATA_LIMITS: JsonLimits = JsonLimits {
 pub(crate) fn is_parsable(text: &str) -> bool {
     JsonCounter::new(DATA_LIMITS).count(text.as_bytes()).is_ok()
 }
+
+/// Maximum number of keys that one search examines.
+pub(crate) const MOST_KEYS: usize = 10_000;
 
 /// One response. The body may contain values and tokens: it is wiped on drop, and neither the body
 /// nor its length, which reveals that of a value, is shown.

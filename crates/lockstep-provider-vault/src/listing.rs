@@ -10,14 +10,13 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lockstep_provider::{CONCURRENT_CALLS, ErrorKind, KeyFilter, Operation, ProviderError};
 
 use crate::{
+    answer::MOST_KEYS,
     endpoint::ListFolder,
     error::Purpose,
     path::{self, KvPath},
     provider::Vault,
 };
 
-/// Maximum number of keys that one search examines.
-pub(crate) const MOST_KEYS: usize = 10_000;
 /// Maximum number of folders that one search lists.
 const MOST_FOLDERS: usize = 10_000;
 /// Maximum depth of folders, counted from the start of the search.

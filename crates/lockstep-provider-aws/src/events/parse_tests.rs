@@ -46,15 +46,8 @@ fn secrets_manager_event_names_the_secret_and_its_version() {
     assert_eq!(version(&kind), Some(pinned.as_str()));
     updated["resources"] = json!([ARN]);
     let kind = secret(&updated);
-    assert_eq!(
-        keys(&kind),
-        [
-            ARN.trim_end_matches("-AbCdEf"),
-            ARN,
-            "database",
-            "database-AbCdEf"
-        ]
-    );
+    // with its suffix, the name could be that of another secret
+    assert_eq!(keys(&kind), [ARN.trim_end_matches("-AbCdEf"), ARN, "database"]);
     let at = parse(&updated.to_string(), AwsService::SecretsManager, "").at;
     assert_eq!(at, Some("2026-11-27T07:00:00Z".parse().unwrap()));
 }

@@ -120,8 +120,8 @@ fn sealed_folder_can_be_decrypted_by_the_operator() {
     assert_eq!(faults(&report), [""; 0]);
     assert_eq!((report.sealed.len(), kms.calls()), (3, 3));
     let lines = report.lines();
-    assert!(lines.contains("database.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: scope Strict, with SecretStore/kms (aws alias/shop)\n"), "{lines}");
-    assert!(lines.contains("spec.data[1].plaintextFile: scope Namespace, with SecretStore/kms (aws alias/shop), in an envelope\n"), "{lines}");
+    assert!(lines.contains("database.yaml:8: SyncedSecret shop/database: spec.data[0].plaintext: scope Strict, with SecretStore/kms (aws eu-central-1 alias/shop)\n"), "{lines}");
+    assert!(lines.contains("spec.data[1].plaintextFile: scope Namespace, with SecretStore/kms (aws eu-central-1 alias/shop), in an envelope\n"), "{lines}");
     assert!(
         report
             .notes
